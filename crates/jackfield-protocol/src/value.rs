@@ -1,0 +1,860 @@
+//! Values: how a Rust type becomes a value of the interface and comes back.
+//!
+//! [`Type`] is to Jackfield what `Serialize` and `Deserialize` are to serde, and rides on them: one
+//! implementation serves canonical JSON (a self-describing serializer) and the binary encoding
+//! (postcard). serde's own derives are not used, since their JSON loses what ours must keep: NaN,
+//! 64-bit integers in other languages, bytes, `option<option<T>>`.
+//!
+//! | type | canonical JSON | also accepted |
+//! |---|---|---|
+//! | integers | number; a string beyond ±(2^53 − 1) | 64-bit ones as a string |
+//! | `f32`, `f64` | number, or `"NaN"`, `"Infinity"`, `"-Infinity"` | an integer it can hold exactly |
+//! | `list<u8>` | base64, padded | array of numbers |
+//! | `option<T>` | value or `null`; inside an option `{"some": value}` | absent field |
+//! | `result<T, E>` | `{"ok": value}`, `{"err": value}` | |
+//! | record | object with kebab-case names | snake_case, camelCase |
+//! | variant | `{"tag": "x", "val": value}` | `{"x": value}`, `"x"` |
+//! | enum, flags | string, array of strings | |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor};
+use serde::ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _, SerializeTuple as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::hint::did_you_mean;
+use crate::name::spells;
+use crate::types::{TypeRef, Types};
+
+/// A Rust type that can cross the border. Derive it: `#[derive(jackfield_plugin::Type)]`.
+///
+/// ```
+/// use jackfield_protocol::{Encoding, Type};
+/// let mut json = Vec::new();
+/// Encoding::Json.encode(&vec![1u64, u64::MAX], &mut json)?;
+/// assert_eq!(json, br#"[1,"18446744073709551615"]"#);
+/// # Ok::<(), jackfield_protocol::EncodeError>(())
+/// ```
+pub trait Type: Sized {
+    /// Whether JSON writes some value of it as `null`.
+    const NULLABLE: bool = false;
+
+    /// The type in WIT's terms; defines named types in `types` on the way.
+    fn describe(types: &mut Types) -> TypeRef;
+
+    /// Writes the value.
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+
+    /// Reads a value.
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+
+    /// The value of an absent field, where absence means something.
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    /// `list<Self>`; overridden by `u8` alone, whose lists are bytes.
+    #[doc(hidden)]
+    fn describe_list(types: &mut Types) -> TypeRef {
+        TypeRef::List(Box::new(Self::describe(types)))
+    }
+
+    #[doc(hidden)]
+    fn encode_list<S: Serializer>(items: &[Self], to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(Some(items.len()))?;
+        items.iter().try_for_each(|item| list.serialize_element(&Encode(item)))?;
+        list.end()
+    }
+
+    #[doc(hidden)]
+    fn decode_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Self>, D::Error> {
+        from.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+/// A value to be written, as serde wants it.
+#[derive(Debug)]
+pub struct Encode<'a, T>(pub &'a T);
+
+impl<T: Type> Serialize for Encode<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.encode(to)
+    }
+}
+
+/// A value that was read, as serde wants it.
+#[derive(Debug)]
+pub struct Decoded<T>(pub T);
+
+impl<'de, T: Type> Deserialize<'de> for Decoded<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::decode(from).map(Decoded)
+    }
+}
+
+/// A borrowed value among owned ones: a field of a case that is written as a tuple. It is never read.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Borrowed<'a, T>(pub &'a T);
+
+impl<T: Type> Type for Borrowed<'_, T> {
+    const NULLABLE: bool = T::NULLABLE;
+
+    fn describe(types: &mut Types) -> TypeRef {
+        T::describe(types)
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.encode(to)
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("a borrowed value is only written"))
+    }
+}
+
+/// Most elements reserved for on a sender's word alone; more are made room for as they arrive.
+const RESERVE_MAX: usize = 1024;
+
+/// Largest integer that every JSON reader holds exactly: 2^53 − 1.
+pub const EXACT_MAX: u64 = (1 << 53) - 1;
+
+macro_rules! small_integer {
+    ($($ty:ident $variant:ident $encode:ident;)*) => {$(
+        impl Type for $ty {
+            fn describe(_: &mut Types) -> TypeRef {
+                TypeRef::$variant
+            }
+
+            fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.$encode(*self)
+            }
+
+            fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $ty::deserialize(from)
+            }
+        }
+    )*};
+}
+small_integer! {
+    bool Bool serialize_bool;
+    i8 S8 serialize_i8;
+    i16 S16 serialize_i16;
+    i32 S32 serialize_i32;
+    u16 U16 serialize_u16;
+    u32 U32 serialize_u32;
+    char Char serialize_char;
+}
+
+macro_rules! large_integer {
+    ($ty:ident $variant:ident $encode:ident) => {
+        impl Type for $ty {
+            fn describe(_: &mut Types) -> TypeRef {
+                TypeRef::$variant
+            }
+
+            fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                // JavaScript and others read numbers as f64: beyond 2^53 a number would change.
+                #[allow(unused_comparisons, clippy::absurd_extreme_comparisons)]
+                let exact = i128::from(*self).unsigned_abs() <= u128::from(EXACT_MAX);
+                if exact || !to.is_human_readable() {
+                    to.$encode(*self)
+                } else {
+                    to.collect_str(self)
+                }
+            }
+
+            fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if !from.is_human_readable() {
+                    return $ty::deserialize(from);
+                }
+                struct Wide;
+                impl Visitor<'_> for Wide {
+                    type Value = $ty;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        write!(f, "`{}`", TypeRef::$variant)
+                    }
+
+                    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<$ty, E> {
+                        $ty::try_from(value)
+                            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+                    }
+
+                    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<$ty, E> {
+                        $ty::try_from(value)
+                            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$ty, E> {
+                        value.parse().map_err(|_| E::invalid_value(Unexpected::Str(value), &self))
+                    }
+                }
+                from.deserialize_any(Wide)
+            }
+        }
+    };
+}
+large_integer!(i64 S64 serialize_i64);
+large_integer!(u64 U64 serialize_u64);
+
+impl Type for u8 {
+    fn describe(_: &mut Types) -> TypeRef {
+        TypeRef::U8
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(*self)
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u8::deserialize(from)
+    }
+
+    fn describe_list(_: &mut Types) -> TypeRef {
+        TypeRef::Bytes
+    }
+
+    fn encode_list<S: Serializer>(items: &[Self], to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            to.serialize_str(&BASE64.encode(items))
+        } else {
+            to.serialize_bytes(items)
+        }
+    }
+
+    fn decode_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Self>, D::Error> {
+        if from.is_human_readable() {
+            from.deserialize_any(BytesVisitor)
+        } else {
+            from.deserialize_byte_buf(BytesVisitor)
+        }
+    }
+}
+
+struct BytesVisitor;
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes as base64 or as an array of numbers")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+
+    fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+        Ok(bytes)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+        BASE64.decode(text).map_err(|error| E::custom(format_args!("bytes are not base64: {error}")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<u8>, A::Error> {
+        ListVisitor::<u8>(PhantomData).visit_seq(seq)
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Type> Visitor<'de> for ListVisitor<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(RESERVE_MAX));
+        while let Some(Decoded(item)) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+macro_rules! float {
+    ($ty:ident $variant:ident $encode:ident) => {
+        impl Type for $ty {
+            fn describe(_: &mut Types) -> TypeRef {
+                TypeRef::$variant
+            }
+
+            fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                match not_finite(f64::from(*self)) {
+                    Some(name) if to.is_human_readable() => to.serialize_str(name),
+                    _ => to.$encode(*self),
+                }
+            }
+
+            #[allow(clippy::cast_possible_truncation, reason = "rounding to f32 is what f32 means")]
+            fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                if !from.is_human_readable() {
+                    return $ty::deserialize(from);
+                }
+                let wide = from.deserialize_any(FloatVisitor)?;
+                let narrow = wide as $ty;
+                if narrow.is_infinite() && wide.is_finite() {
+                    return Err(D::Error::custom(format_args!(
+                        "{wide} is out of range for `{}`",
+                        TypeRef::$variant
+                    )));
+                }
+                Ok(narrow)
+            }
+        }
+    };
+}
+float!(f32 F32 serialize_f32);
+float!(f64 F64 serialize_f64);
+
+/// The JSON string for what JSON has no number for, as in protobuf's JSON.
+pub(crate) fn not_finite(value: f64) -> Option<&'static str> {
+    match value {
+        value if value.is_nan() => Some("NaN"),
+        f64::INFINITY => Some("Infinity"),
+        f64::NEG_INFINITY => Some("-Infinity"),
+        _ => None,
+    }
+}
+
+struct FloatVisitor;
+
+impl Visitor<'_> for FloatVisitor {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<f64, E> {
+        Ok(value)
+    }
+
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<f64, E> {
+        let float = value as f64;
+        // The largest u64 rounds up to 2^64, which comes back saturated: look at the width, too.
+        match float as u64 == value && float < 18_446_744_073_709_551_616.0 {
+            true => Ok(float),
+            false => Err(E::invalid_value(Unexpected::Unsigned(value), &"an integer that a float holds exactly")),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<f64, E> {
+        let float = value as f64;
+        match float as i64 == value {
+            true => Ok(float),
+            false => Err(E::invalid_value(Unexpected::Signed(value), &"an integer that a float holds exactly")),
+        }
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<f64, E> {
+        match value {
+            "NaN" => Ok(f64::NAN),
+            "Infinity" => Ok(f64::INFINITY),
+            "-Infinity" => Ok(f64::NEG_INFINITY),
+            _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
+        }
+    }
+}
+
+impl Type for String {
+    fn describe(_: &mut Types) -> TypeRef {
+        TypeRef::String
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self)
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)
+    }
+}
+
+impl<T: Type> Type for Vec<T> {
+    fn describe(types: &mut Types) -> TypeRef {
+        T::describe_list(types)
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        T::encode_list(self, to)
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::decode_list(from)
+    }
+}
+
+impl<T: Type> Type for Option<T> {
+    const NULLABLE: bool = true;
+
+    fn describe(types: &mut Types) -> TypeRef {
+        TypeRef::Option(Box::new(T::describe(types)))
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            None => to.serialize_none(),
+            Some(value) if T::NULLABLE && to.is_human_readable() => {
+                let mut some = to.serialize_map(Some(1))?;
+                some.serialize_entry("some", &Encode(value))?;
+                some.end()
+            }
+            Some(value) => to.serialize_some(&Encode(value)),
+        }
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if T::NULLABLE && from.is_human_readable() {
+            let wrapped = Option::<OneOf<T>>::deserialize(from)?;
+            return Ok(wrapped.map(|OneOf(value)| value));
+        }
+        Ok(Option::<Decoded<T>>::deserialize(from)?.map(|Decoded(value)| value))
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// `{"some": value}`.
+struct OneOf<T>(T);
+
+impl<'de, T: Type> Deserialize<'de> for OneOf<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Some_<T>(PhantomData<T>);
+        impl<'de, T: Type> Visitor<'de> for Some_<T> {
+            type Value = OneOf<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`{\"some\": value}`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OneOf<T>, A::Error> {
+                let Some(Member(_)) = map.next_key_seed(MemberSeed { of: "option", members: &["some"] })? else {
+                    return Err(A::Error::missing_field("some"));
+                };
+                let Decoded(value) = map.next_value()?;
+                nothing_more(&mut map)?;
+                Ok(OneOf(value))
+            }
+        }
+        from.deserialize_map(Some_(PhantomData))
+    }
+}
+
+fn nothing_more<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    match map.next_key::<String>()? {
+        None => Ok(()),
+        Some(extra) => Err(A::Error::custom(format_args!("unexpected member `{extra}`"))),
+    }
+}
+
+impl<T: Type, E: Type> Type for Result<T, E> {
+    fn describe(types: &mut Types) -> TypeRef {
+        TypeRef::Result(Box::new(T::describe(types)), Box::new(E::describe(types)))
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if !to.is_human_readable() {
+            return match self {
+                Ok(value) => to.serialize_newtype_variant("result", 0, "ok", &Encode(value)),
+                Err(error) => to.serialize_newtype_variant("result", 1, "err", &Encode(error)),
+            };
+        }
+        let mut map = to.serialize_map(Some(1))?;
+        match self {
+            Ok(value) => map.serialize_entry("ok", &Encode(value))?,
+            Err(error) => map.serialize_entry("err", &Encode(error))?,
+        }
+        map.end()
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either<T, E>(PhantomData<(T, E)>);
+        impl<'de, T: Type, E: Type> Visitor<'de> for Either<T, E> {
+            type Value = Result<T, E>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`{\"ok\": value}` or `{\"err\": value}`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let members = MemberSeed { of: "result", members: &["ok", "err"] };
+                let value = match map.next_key_seed(members)? {
+                    Some(Member(0)) => Ok(map.next_value::<Decoded<T>>()?.0),
+                    Some(_) => Err(map.next_value::<Decoded<E>>()?.0),
+                    None => return Err(A::Error::missing_field("ok")),
+                };
+                nothing_more(&mut map)?;
+                Ok(value)
+            }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Self::Value, A::Error> {
+                let (index, value) = data.variant::<u32>()?;
+                match index {
+                    0 => Ok(Ok(value.newtype_variant::<Decoded<T>>()?.0)),
+                    1 => Ok(Err(value.newtype_variant::<Decoded<E>>()?.0)),
+                    _ => Err(A::Error::invalid_value(Unexpected::Unsigned(index.into()), &self)),
+                }
+            }
+        }
+        match from.is_human_readable() {
+            true => from.deserialize_map(Either(PhantomData)),
+            false => from.deserialize_enum("result", &["ok", "err"], Either(PhantomData)),
+        }
+    }
+}
+
+impl<K: Type + Ord, V: Type> Type for BTreeMap<K, V> {
+    fn describe(types: &mut Types) -> TypeRef {
+        TypeRef::Map(Box::new(K::describe(types)), Box::new(V::describe(types)))
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.len()))?;
+        self.iter().try_for_each(|(key, value)| map.serialize_entry(&Encode(key), &Encode(value)))?;
+        map.end()
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries<K, V>(PhantomData<(K, V)>);
+        impl<'de, K: Type + Ord, V: Type> Visitor<'de> for Entries<K, V> {
+            type Value = BTreeMap<K, V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((Decoded(key), Decoded(value))) = map.next_entry()? {
+                    if entries.insert(key, value).is_some() {
+                        return Err(A::Error::custom("a key is there twice"));
+                    }
+                }
+                Ok(entries)
+            }
+        }
+        from.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl Type for () {
+    const NULLABLE: bool = true;
+
+    fn describe(_: &mut Types) -> TypeRef {
+        TypeRef::UNIT
+    }
+
+    fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_unit()
+    }
+
+    fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <()>::deserialize(from)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(())
+    }
+}
+
+macro_rules! tuple {
+    ($len:literal: $($item:ident $at:tt),*) => {
+        impl<$($item: Type),*> Type for ($($item,)*) {
+            fn describe(types: &mut Types) -> TypeRef {
+                TypeRef::Tuple(vec![$($item::describe(types)),*])
+            }
+
+            fn encode<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                let mut tuple = to.serialize_tuple($len)?;
+                $(tuple.serialize_element(&Encode(&self.$at))?;)*
+                tuple.end()
+            }
+
+            fn decode<'de, De: Deserializer<'de>>(from: De) -> Result<Self, De::Error> {
+                let ($($item,)*): ($(Decoded<$item>,)*) = Deserialize::deserialize(from)?;
+                Ok(($($item.0,)*))
+            }
+        }
+    };
+}
+#[allow(non_snake_case, reason = "the type's letter names the value, too")]
+mod tuples {
+    use super::*;
+    tuple!(1: A 0);
+    tuple!(2: A 0, B 1);
+    tuple!(3: A 0, B 1, C 2);
+    tuple!(4: A 0, B 1, C 2, D 3);
+    tuple!(5: A 0, B 1, C 2, D 3, E 4);
+    tuple!(6: A 0, B 1, C 2, D 3, E 4, F 5);
+    tuple!(7: A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+    tuple!(8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+}
+
+// What follows is used by code that `#[derive(Type)]` generates.
+
+/// Position of a member among the members of a record, variant, enum or set of flags.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Member(pub usize);
+
+/// Reads a member's name in any accepted spelling.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct MemberSeed {
+    pub of: &'static str,
+    pub members: &'static [&'static str],
+}
+
+impl<'de> DeserializeSeed<'de> for MemberSeed {
+    type Value = Member;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Member, D::Error> {
+        from.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for MemberSeed {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a member of `{}`", self.of)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, written: &str) -> Result<Member, E> {
+        let position = self.members.iter().position(|member| spells(written, member));
+        position.map(Member).ok_or_else(|| {
+            let hint = did_you_mean(written, self.members.iter().copied());
+            E::custom(format_args!("`{}` has no `{written}`{hint}", self.of))
+        })
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, index: u64) -> Result<Member, E> {
+        match usize::try_from(index) {
+            Ok(index) if index < self.members.len() => Ok(Member(index)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(index), &self)),
+        }
+    }
+}
+
+/// Takes a field that was read, or what its absence means.
+#[doc(hidden)]
+pub fn field<T: Type, E: serde::de::Error>(read: Option<T>, name: &'static str) -> Result<T, E> {
+    read.or_else(T::absent).ok_or_else(|| E::missing_field(name))
+}
+
+/// Reads the next field of a record by position.
+#[doc(hidden)]
+pub fn next_field<'de, T: Type, A: SeqAccess<'de>>(seq: &mut A, name: &'static str) -> Result<T, A::Error> {
+    seq.next_element::<Decoded<T>>()?.map(|Decoded(value)| value).ok_or_else(|| A::Error::missing_field(name))
+}
+
+/// Reads one field of a record by name.
+#[doc(hidden)]
+pub fn read_field<'de, T: Type, A: MapAccess<'de>>(
+    map: &mut A,
+    into: &mut Option<T>,
+    name: &'static str,
+) -> Result<(), A::Error> {
+    if into.is_some() {
+        return Err(A::Error::duplicate_field(name));
+    }
+    *into = Some(map.next_value::<Decoded<T>>()?.0);
+    Ok(())
+}
+
+/// A Rust enum as a variant or an enum of the interface.
+#[doc(hidden)]
+pub trait Cases: Sized {
+    const NAME: &'static str;
+    const CASES: &'static [&'static str];
+
+    /// The case at `index` if it carries nothing.
+    fn bare(index: usize) -> Option<Self>;
+
+    /// The case at `index`, with its value read from `from`.
+    fn carrying<'de, D: Deserializer<'de>>(index: usize, from: D) -> Result<Self, D::Error>;
+}
+
+/// Writes the case of a variant that carries `value`.
+#[doc(hidden)]
+pub fn encode_case<C: Cases, T: Type, S: Serializer>(index: u32, value: &T, to: S) -> Result<S::Ok, S::Error> {
+    let tag = C::CASES[index as usize];
+    if !to.is_human_readable() {
+        return to.serialize_newtype_variant(C::NAME, index, tag, &Encode(value));
+    }
+    let mut case = to.serialize_struct(C::NAME, 2)?;
+    case.serialize_field("tag", tag)?;
+    case.serialize_field("val", &Encode(value))?;
+    case.end()
+}
+
+/// Writes the case of a variant that carries nothing.
+#[doc(hidden)]
+pub fn encode_bare_case<C: Cases, S: Serializer>(index: u32, to: S) -> Result<S::Ok, S::Error> {
+    let tag = C::CASES[index as usize];
+    if !to.is_human_readable() {
+        return to.serialize_unit_variant(C::NAME, index, tag);
+    }
+    let mut case = to.serialize_struct(C::NAME, 1)?;
+    case.serialize_field("tag", tag)?;
+    case.end()
+}
+
+/// Writes a name of an enum.
+#[doc(hidden)]
+pub fn encode_enum<C: Cases, S: Serializer>(index: u32, to: S) -> Result<S::Ok, S::Error> {
+    let name = C::CASES[index as usize];
+    match to.is_human_readable() {
+        true => to.serialize_str(name),
+        false => to.serialize_unit_variant(C::NAME, index, name),
+    }
+}
+
+/// Reads a variant or an enum.
+#[doc(hidden)]
+pub fn decode_cases<'de, C: Cases, D: Deserializer<'de>>(from: D) -> Result<C, D::Error> {
+    match from.is_human_readable() {
+        true => from.deserialize_any(CasesVisitor(PhantomData)),
+        false => from.deserialize_enum(C::NAME, C::CASES, CasesVisitor(PhantomData)),
+    }
+}
+
+struct CasesVisitor<C>(PhantomData<C>);
+
+impl<C: Cases> CasesVisitor<C> {
+    const MEMBERS: MemberSeed = MemberSeed { of: C::NAME, members: C::CASES };
+
+    fn bare<E: serde::de::Error>(index: usize) -> Result<C, E> {
+        let missing = || E::custom(format_args!("`{}` of `{}` wants a value", C::CASES[index], C::NAME));
+        C::bare(index).ok_or_else(missing)
+    }
+}
+
+impl<'de, C: Cases> Visitor<'de> for CasesVisitor<C> {
+    type Value = C;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a case of `{}`", C::NAME)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<C, E> {
+        Self::bare(Self::MEMBERS.visit_str(name)?.0)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<C, A::Error> {
+        let (index, value) = data.variant::<u32>()?;
+        let Member(index) = Self::MEMBERS.visit_u64(index.into())?;
+        match C::bare(index) {
+            Some(bare) => value.unit_variant().map(|()| bare),
+            None => value.newtype_variant_seed(Carrying::<C>(index, PhantomData)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<C, A::Error> {
+        let Some(first) = map.next_key::<String>()? else {
+            return Err(A::Error::missing_field("tag"));
+        };
+        let value = match &*first {
+            "tag" => {
+                let Member(index) = map.next_value_seed(Self::MEMBERS)?;
+                match map.next_key::<String>()?.as_deref() {
+                    None => return Self::bare(index),
+                    Some("val") => match C::bare(index) {
+                        Some(bare) => map.next_value::<()>().map(|()| bare)?,
+                        None => map.next_value_seed(Carrying::<C>(index, PhantomData))?,
+                    },
+                    Some(extra) => {
+                        return Err(A::Error::custom(format_args!("unexpected member `{extra}`")));
+                    }
+                }
+            }
+            // The value stands before its tag: keep it until the tag tells its type.
+            "val" if !C::CASES.contains(&"val") => {
+                let kept: serde_json::Value = map.next_value()?;
+                match map.next_key::<String>()?.as_deref() {
+                    Some("tag") => {}
+                    _ => return Err(A::Error::missing_field("tag")),
+                }
+                let Member(index) = map.next_value_seed(Self::MEMBERS)?;
+                match C::bare(index) {
+                    Some(bare) if kept.is_null() => bare,
+                    _ => C::carrying(index, kept).map_err(A::Error::custom)?,
+                }
+            }
+            name => {
+                let Member(index) = Self::MEMBERS.visit_str(name)?;
+                match C::bare(index) {
+                    Some(bare) => map.next_value::<()>().map(|()| bare)?,
+                    None => map.next_value_seed(Carrying::<C>(index, PhantomData))?,
+                }
+            }
+        };
+        nothing_more(&mut map)?;
+        Ok(value)
+    }
+}
+
+struct Carrying<C>(usize, PhantomData<C>);
+
+impl<'de, C: Cases> DeserializeSeed<'de> for Carrying<C> {
+    type Value = C;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<C, D::Error> {
+        C::carrying(self.0, from)
+    }
+}
+
+/// Writes a set of flags; bit n is `names[n]`.
+#[doc(hidden)]
+pub fn encode_flags<S: Serializer>(bits: u64, names: &[&'static str], to: S) -> Result<S::Ok, S::Error> {
+    if !to.is_human_readable() {
+        return to.serialize_u64(bits);
+    }
+    to.collect_seq(names.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name))
+}
+
+/// Reads a set of flags.
+#[doc(hidden)]
+pub fn decode_flags<'de, D: Deserializer<'de>>(
+    of: &'static str,
+    names: &'static [&'static str],
+    from: D,
+) -> Result<u64, D::Error> {
+    struct Flags(MemberSeed);
+    impl<'de> Visitor<'de> for Flags {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "an array of names of `{}`", self.0.of)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
+            let mut bits = 0;
+            while let Some(Member(bit)) = seq.next_element_seed(self.0)? {
+                bits |= 1 << bit;
+            }
+            Ok(bits)
+        }
+    }
+    if from.is_human_readable() {
+        return from.deserialize_seq(Flags(MemberSeed { of, members: names }));
+    }
+    let bits = u64::deserialize(from)?;
+    match names.len() < 64 && bits >> names.len() != 0 {
+        true => Err(D::Error::custom(format_args!("`{of}` has only {} flags", names.len()))),
+        false => Ok(bits),
+    }
+}
