@@ -15,6 +15,7 @@ mod interface;
 mod compare;
 pub mod dynamic;
 mod encoding;
+pub mod export;
 pub mod value;
 
 pub mod call;

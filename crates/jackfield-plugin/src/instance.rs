@@ -1,0 +1,145 @@
+//! The plugin's instance, and the guard around every call of it.
+//!
+//! A host cannot catch a plugin's panic: each shared library has its own copy of std, and to the
+//! host the panic is a foreign exception. So every entry goes through [`Served::call`], which does.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, PoisonError, RwLock};
+
+use jackfield_protocol::dispatch::{Dispatched, Incoming};
+use jackfield_protocol::{Interface, InterfaceError};
+
+use crate::log::{Level, log};
+
+/// What `export!` makes of a crate. Its fields are for generated code.
+#[derive(Debug)]
+pub struct Export {
+    /// Name of the plugin.
+    pub name: &'static str,
+    /// Semantic version of the plugin.
+    pub version: &'static str,
+    /// `name@version` each.
+    pub capabilities: &'static [&'static str],
+    /// Calls that an executable runs at once.
+    pub workers: usize,
+    /// The interfaces, described when asked.
+    pub interfaces: &'static [fn() -> Result<&'static Interface, InterfaceError>],
+    /// Makes an instance.
+    pub make: fn() -> Box<dyn Instance>,
+}
+
+/// An instance of a plugin, with its interfaces by position. Generated code implements it.
+pub trait Instance: Send + Sync {
+    /// Makes a call of the interface at this position.
+    fn dispatch(&self, interface: usize, call: Incoming<'_>, answer: &mut Vec<u8>) -> Dispatched;
+}
+
+/// How a guarded call went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The function was reached, or could not be found.
+    Dispatched(Dispatched),
+    /// It panicked; the text is the message and the place.
+    Panicked(String),
+    /// The plugin was stopped.
+    Stopped,
+}
+
+/// An instance that is served to a host.
+pub(crate) struct Served {
+    export: &'static Export,
+    instance: RwLock<Option<Box<dyn Instance>>>,
+    poisoned: AtomicBool,
+}
+
+impl Served {
+    /// Makes the first instance. A panic in the expression that makes it comes through.
+    pub(crate) fn new(export: &'static Export) -> Self {
+        note_panics();
+        Self {
+            export,
+            instance: RwLock::new(Some((export.make)())),
+            poisoned: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes a call; a panic in it ends the call, and the instance.
+    pub(crate) fn call(&self, interface: usize, call: Incoming<'_>, answer: &mut Vec<u8>) -> Outcome {
+        if self.poisoned.load(Ordering::Acquire)
+            && let Err(message) = self.renew()
+        {
+            return Outcome::Panicked(message);
+        }
+        let instance = self.instance.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(instance) = &*instance else { return Outcome::Stopped };
+        // AssertUnwindSafe: the instance is not used again after a panic, it is made anew, and the
+        // answer is thrown away below.
+        match catch_unwind(AssertUnwindSafe(|| instance.dispatch(interface, call, answer))) {
+            Ok(dispatched) => Outcome::Dispatched(dispatched),
+            Err(payload) => {
+                self.poisoned.store(true, Ordering::Release);
+                answer.clear();
+                Outcome::Panicked(panic_message(&*payload))
+            }
+        }
+    }
+
+    /// Drops the instance, once its calls are over.
+    pub(crate) fn stop(&self) {
+        let instance = self.instance.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
+            log(Level::Error, &format!("panic while stopping: {}", panic_message(&*payload)));
+        }
+    }
+
+    fn renew(&self) -> Result<(), String> {
+        let mut instance = self.instance.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.poisoned.load(Ordering::Acquire) || instance.is_none() {
+            return Ok(());
+        }
+        let made = catch_unwind(|| (self.export.make)()).map_err(|payload| panic_message(&*payload))?;
+        let old = instance.replace(made);
+        self.poisoned.store(false, Ordering::Release);
+        drop(instance);
+        // What a panic left behind may panic again when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        Ok(())
+    }
+}
+
+/// The descriptions of a plugin's interfaces.
+pub(crate) fn interfaces(export: &Export) -> Result<Vec<&'static Interface>, InterfaceError> {
+    export.interfaces.iter().map(|interface| interface()).collect()
+}
+
+thread_local! {
+    /// Where the last panic of this thread happened: the payload does not say.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn note_panics() {
+    static NOTED: Once = Once::new();
+    NOTED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            let place = info.location().map(ToString::to_string);
+            let _ = PLACE.try_with(|noted| *noted.borrow_mut() = place);
+            before(info);
+        }));
+    });
+}
+
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is no text".to_owned());
+    match PLACE.try_with(|place| place.borrow_mut().take()).ok().flatten() {
+        Some(place) => format!("{message} ({place})"),
+        None => message,
+    }
+}

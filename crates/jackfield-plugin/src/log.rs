@@ -1,0 +1,51 @@
+//! Lines for the host's log.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Something happened.
+    Info,
+    /// For whoever looks for a mistake.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Error => "ERROR",
+            Level::Warn => "WARN",
+            Level::Info => "INFO",
+            Level::Debug => "DEBUG",
+            Level::Trace => "TRACE",
+        })
+    }
+}
+
+type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
+
+static SINK: OnceLock<Sink> = OnceLock::new();
+
+/// Writes a line to the host's log, under the plugin's name.
+///
+/// Before the plugin runs, and where no host listens, it goes to stderr.
+pub fn log(level: Level, message: &str) {
+    match SINK.get() {
+        Some(sink) => sink(level, message),
+        // The prefix is what the host, as go-plugin's, reads the level of a line from.
+        None => eprintln!("[{level}] {message}"),
+    }
+}
+
+/// Sends what is logged to `sink` from now on; the first one stays.
+pub(crate) fn send_to(sink: impl Fn(Level, &str) + Send + Sync + 'static) {
+    let _ = SINK.set(Box::new(sink));
+}

@@ -1,0 +1,56 @@
+//! The plugin as an executable: JSON lines and frames on stdin and stdout, until the host ends it.
+//!
+//! The thread that has read a message hands the pipe to the next thread before it makes the call,
+//! so a slow call keeps nobody waiting and a quick one is answered by the thread that read it.
+//! Threads are made when they are needed, up to `workers`.
+//!
+//! Not here: the messages (`jackfield_protocol::message`), the panic guard (`instance.rs`).
+
+mod pipes;
+mod session;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::instance::{Export, Served, interfaces};
+use crate::log::{Level, log};
+use session::Session;
+
+/// Time that running calls are given to end once the host is gone.
+const END_GRACE: Duration = Duration::from_secs(2);
+
+/// Serves a plugin until the host closes stdin or says `jackfield/shutdown`: the whole of `main`.
+///
+/// stdout belongs to the protocol from here on: what the plugin prints goes to stderr, and so to
+/// the host's log. stdin is empty for the plugin's own code and for the programs it starts.
+///
+/// The exit code is 0 when the host ended it and 1 when it could not start; the reason is on stderr.
+pub fn serve(export: &'static Export) -> ExitCode {
+    if std::io::stdin().is_terminal() {
+        eprintln!(
+            "`{}` is a Jackfield plugin: a host starts it and speaks to it.\n\
+             Try `jackfield call {} FUNCTION ARGUMENTS`.",
+            export.name, export.name
+        );
+        return ExitCode::FAILURE;
+    }
+    let described = match interfaces(export) {
+        Ok(described) => described,
+        Err(error) => {
+            log(Level::Error, &error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    match pipes::take() {
+        Ok((input, output)) => {
+            let session = Session::new(export, described, Served::new(export), Box::new(input), Box::new(output));
+            session.run(END_GRACE);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log(Level::Error, &format!("cannot take stdin and stdout: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

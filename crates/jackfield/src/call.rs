@@ -1,0 +1,433 @@
+//! A call's way through the host: lease, encode, session, answer, count.
+//!
+//! What is checked once, when a client is made, is kept in a [`Binding`]: which interface of the
+//! plugin, which encoding, which function is which. A new generation of the plugin is bound anew.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
+use jackfield_protocol::{
+    CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, compare, dynamic, nearest,
+};
+use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::error::GetError;
+use crate::mechanism::{FunctionName, Inbound, Offered, Outbound};
+use crate::plugin::{Generation, Lease, Plugin, Shared};
+
+/// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
+///
+/// Made by [`Host::get`](crate::Host::get), when interface and capabilities have been checked.
+/// `client.blocking()` has the same methods for code that is not async.
+pub struct Client<I: Described + ?Sized> {
+    client: I::Client,
+    plugin: Plugin,
+    comparison: Comparison,
+    interface: PhantomData<fn() -> Box<I>>,
+}
+
+impl<I: Described + ?Sized> Client<I> {
+    /// The plugin behind a client. Not a method, since the interface may have one of this name.
+    pub fn plugin(this: &Self) -> &Plugin {
+        &this.plugin
+    }
+
+    /// How the host's interface and the plugin's compare; `None` when the plugin gave no description,
+    /// so that only names could be compared.
+    pub fn comparison(this: &Self) -> &Comparison {
+        &this.comparison
+    }
+}
+
+impl<I: Described + ?Sized> Deref for Client<I> {
+    type Target = I::Client;
+
+    fn deref(&self) -> &I::Client {
+        &self.client
+    }
+}
+
+impl<I: Described + ?Sized> fmt::Debug for Client<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("plugin", &self.plugin).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// Calls a function without a Rust type, on a plugin of any mechanism.
+    ///
+    /// `function` is `greet`, `greeter.greet` or `demo:greeter/greeter.greet`; the shorter forms when
+    /// only one interface has it. `arguments` is an object by parameter name, an array by position, or
+    /// null when there are none. Where the plugin described its interface, arguments and answer are
+    /// checked against it; an error then names the path to what is wrong.
+    pub async fn call(&self, function: &str, arguments: Value) -> Result<Value, CallError<Value>> {
+        self.call_with(&CallOptions::default(), function, arguments).await
+    }
+
+    /// [`Plugin::call`], with a time-out of its own.
+    pub async fn call_with(
+        &self,
+        options: &CallOptions,
+        function: &str,
+        arguments: Value,
+    ) -> Result<Value, CallError<Value>> {
+        call_dynamic(&self.shared, options, function, arguments).await
+    }
+}
+
+/// How a client calls.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// Time for each call. Default: the plugin's `call_timeout`. A native call cannot be stopped and
+    /// has none.
+    pub timeout: Option<Duration>,
+}
+
+/// What is required of a plugin when a client is made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requirements {
+    pub(crate) capabilities: Vec<Capability>,
+    pub(crate) optional: Vec<String>,
+    /// Use this encoding even where another could be used.
+    pub(crate) encoding: Option<Encoding>,
+    pub(crate) options: CallOptions,
+}
+
+/// Makes a client, if the plugin is what the host wants.
+pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirements) -> Result<Client<I>, GetError> {
+    let interface = I::interface()?;
+    let shared = &plugin.shared;
+    let unavailable = |cause: Cause| GetError::Unavailable { plugin: shared.name.clone(), why: cause.to_string() };
+    let lease = shared.lease().map_err(unavailable)?;
+    for required in &wanted.capabilities {
+        check_capability(shared, &lease, required)?;
+    }
+    let (binding, comparison) = Binding::new(shared, &lease, interface, &wanted)?;
+    drop(lease);
+    let caller: Arc<dyn Caller> = Arc::new(PluginCaller {
+        shared: Arc::clone(shared),
+        interface,
+        wanted,
+        binding: ArcSwap::from_pointee(binding),
+    });
+    Ok(Client { client: caller.into(), plugin: plugin.clone(), comparison, interface: PhantomData })
+}
+
+fn check_capability(shared: &Shared, generation: &Generation, required: &Capability) -> Result<(), GetError> {
+    let offered = &generation.about.capabilities;
+    if offered.iter().any(|offered| offered.satisfies(required)) {
+        return Ok(());
+    }
+    let best = offered.iter().filter(|offered| offered.name == required.name).map(|offered| offered.version).max();
+    Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered: best })
+}
+
+/// A host's interface, matched with what one generation of a plugin offers.
+struct Binding {
+    generation: u64,
+    interface: usize,
+    encoding: Encoding,
+    /// By position in the host's description; none where the plugin lacks an optional function.
+    functions: Vec<Option<FunctionName>>,
+}
+
+impl Binding {
+    fn new(
+        shared: &Shared,
+        generation: &Generation,
+        wanted: &Interface,
+        requirements: &Requirements,
+    ) -> Result<(Self, Comparison), GetError> {
+        let offered = &generation.about.interfaces;
+        // The same name, in the line of versions that fits; or else the same name, to say what differs.
+        let fits = offered.iter().position(|offered| offered.id.same_name(&wanted.id) && offered.id.same_major(&wanted.id));
+        let named = fits.or_else(|| offered.iter().position(|offered| offered.id.same_name(&wanted.id)));
+        let Some(interface) = named else {
+            let list: Vec<_> = offered.iter().map(|offered| format!("`{}`", offered.id)).collect();
+            return Err(GetError::NotOffered {
+                plugin: shared.name.clone(),
+                wanted: wanted.id.clone(),
+                offered: list.join(", "),
+            });
+        };
+        let offered = &offered[interface];
+        let comparison = match &offered.description {
+            Some(described) => compare(wanted, described, &requirements.optional),
+            None => compare_names(wanted, offered),
+        };
+        if let Comparison::Incompatible { mismatches } = comparison {
+            let plugin = shared.name.clone();
+            return Err(GetError::Incompatible { plugin, wanted: wanted.id.clone(), mismatches });
+        }
+        let encoding = match comparison {
+            Comparison::Exact if offered.binary => requirements.encoding.unwrap_or(Encoding::Binary),
+            _ => Encoding::Json,
+        };
+        let functions = wanted.functions.iter().map(|function| {
+            let described = match &offered.description {
+                None => return Some(FunctionName { name: function.name.as_str().into(), position: None }),
+                Some(described) => described.function(&function.name),
+            };
+            described.map(|(position, _)| FunctionName {
+                name: function.name.as_str().into(),
+                position: u32::try_from(position).ok(),
+            })
+        });
+        let functions = functions.collect();
+        Ok((Self { generation: generation.number, interface, encoding, functions }, comparison))
+    }
+}
+
+/// A plugin that gives no description is taken at its word.
+fn compare_names(wanted: &Interface, offered: &Offered) -> Comparison {
+    if offered.id.same_major(&wanted.id) {
+        return Comparison::Compatible { missing: Vec::new(), extra: Vec::new() };
+    }
+    let mismatch = jackfield_protocol::Mismatch {
+        path: "interface".to_owned(),
+        host: format!("version {}", wanted.id.version),
+        plugin: format!("version {}", offered.id.version),
+    };
+    Comparison::Incompatible { mismatches: vec![mismatch] }
+}
+
+/// Makes the calls of a typed client.
+struct PluginCaller {
+    shared: Arc<Shared>,
+    interface: &'static Interface,
+    wanted: Requirements,
+    binding: ArcSwap<Binding>,
+}
+
+impl PluginCaller {
+    fn name(&self, function: usize) -> String {
+        format!("{}.{}", self.interface.id.name, self.interface.functions[function].name)
+    }
+
+    fn fail(&self, function: usize, cause: Cause) -> Failure {
+        self.shared.failure(&self.name(function), cause)
+    }
+
+    fn begin(&self, outgoing: &Outgoing<'_>) -> Result<(Lease, Inbound), Cause> {
+        let lease = self.shared.lease()?;
+        if self.binding.load().generation != lease.number {
+            let bound = Binding::new(&self.shared, &lease, self.interface, &self.wanted);
+            let (binding, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
+            self.binding.store(Arc::new(binding));
+        }
+        let binding = self.binding.load();
+        let Some(function) = &binding.functions[outgoing.function] else {
+            return Err(Cause::Unimplemented { hint: String::new() });
+        };
+        let mut arguments = Buffer::new();
+        (outgoing.arguments)(binding.encoding, &mut arguments)
+            .map_err(|error| Cause::Refused { why: error.to_string() })?;
+        let inbound = lease.session.call(Outbound {
+            interface: binding.interface,
+            function: function.clone(),
+            encoding: binding.encoding,
+            arguments,
+            timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
+        });
+        Ok((lease, inbound))
+    }
+}
+
+impl Caller for PluginCaller {
+    fn call(&self, outgoing: Outgoing<'_>) -> Reply {
+        let function = outgoing.function;
+        let (lease, inbound) = match self.begin(&outgoing) {
+            Ok(begun) => begun,
+            Err(cause) => return Reply::Ready(Err(self.fail(function, cause))),
+        };
+        match inbound {
+            Inbound::Now(answer) => {
+                drop(lease);
+                Reply::Ready(match answer {
+                    Ok(answer) => {
+                        count(&self.shared, &answer);
+                        Ok(answer)
+                    }
+                    Err(cause) => Err(self.fail(function, cause)),
+                })
+            }
+            Inbound::Later(later) => {
+                let name = self.name(function);
+                let mut unanswered = Unanswered { shared: Arc::clone(&self.shared), over: false };
+                Reply::Later(Box::pin(async move {
+                    let answer = later.await;
+                    unanswered.over = true;
+                    drop(lease);
+                    match answer {
+                        Ok(answer) => {
+                            count(&unanswered.shared, &answer);
+                            Ok(answer)
+                        }
+                        Err(cause) => Err(unanswered.shared.failure(&name, cause)),
+                    }
+                }))
+            }
+        }
+    }
+
+    fn undecodable(&self, function: usize, error: DecodeError) -> Failure {
+        let what = format!("its answer is not what the interface says ({}): {error}", error.encoding);
+        self.fail(function, Cause::Protocol { what })
+    }
+
+    fn may_block(&self, function: usize) -> Result<(), Failure> {
+        // A thread of a runtime that has no other must not wait for what that runtime is to do.
+        let only_thread = Handle::try_current().is_ok_and(|current| {
+            current.id() == self.shared.runtime.id()
+                && (current.runtime_flavor() == RuntimeFlavor::CurrentThread || current.metrics().num_workers() < 2)
+        });
+        match only_thread {
+            false => Ok(()),
+            true => {
+                let why = "a blocking call on the only thread of the host's runtime would wait for itself";
+                Err(self.fail(function, Cause::Refused { why: why.to_owned() }))
+            }
+        }
+    }
+}
+
+fn count(shared: &Shared, answer: &Answer) {
+    shared.counters.count(if answer.ok { Status::Ok } else { Status::Error });
+}
+
+/// Counts a call as cancelled unless it ends otherwise.
+struct Unanswered {
+    shared: Arc<Shared>,
+    over: bool,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.counters.count(Status::Cancelled);
+        }
+    }
+}
+
+/// Calls a function by name, with JSON.
+async fn call_dynamic(
+    shared: &Arc<Shared>,
+    options: &CallOptions,
+    function: &str,
+    arguments: Value,
+) -> Result<Value, CallError<Value>> {
+    let fail = |cause: Cause| CallError::Failed(shared.failure(function, cause));
+    let lease = shared.lease().map_err(fail)?;
+    let found = find(&lease, function).map_err(fail)?;
+    let described = found.offered.description.clone();
+    let known = described.as_deref().and_then(|interface| Some((interface, interface.function(&found.function)?.1)));
+    let arguments = match known {
+        Some((interface, function)) => dynamic::check_arguments(interface, function, &arguments)
+            .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?,
+        None => arguments,
+    };
+    let mut encoded = Buffer::new();
+    serde_json::to_writer(&mut *encoded, &arguments)
+        .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?;
+    let inbound = lease.session.call(Outbound {
+        interface: found.interface,
+        function: FunctionName { name: found.function.into(), position: found.position },
+        encoding: Encoding::Json,
+        arguments: encoded,
+        timeout: options.timeout.unwrap_or(shared.limits.call_timeout),
+    });
+    let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
+    let answer = match inbound {
+        Inbound::Now(answer) => answer,
+        Inbound::Later(later) => later.await,
+    };
+    unanswered.over = true;
+    let answer = answer.map_err(fail)?;
+    let value: Value = serde_json::from_slice(&answer.bytes)
+        .map_err(|error| fail(Cause::Protocol { what: format!("its answer is not JSON: {error}") }))?;
+    let value = match known {
+        None => value,
+        Some((interface, function)) => {
+            let ty = if answer.ok { Some(function.ok()) } else { function.err().cloned() };
+            let checked = ty.map(|ty| dynamic::check_value(interface, &ty, &value, "answer"));
+            match checked {
+                Some(Ok(value)) => value,
+                Some(Err(error)) => {
+                    let what = format!("its answer is not what its interface says: {error}");
+                    return Err(fail(Cause::Protocol { what }));
+                }
+                None => {
+                    let what = format!("`{}` has no error of its own, and it gave {value}", function.name);
+                    return Err(fail(Cause::Protocol { what }));
+                }
+            }
+        }
+    };
+    count(shared, &answer);
+    if answer.ok { Ok(value) } else { Err(CallError::Plugin(value)) }
+}
+
+struct Found<'a> {
+    interface: usize,
+    offered: &'a Offered,
+    /// As the plugin knows it.
+    function: String,
+    position: Option<u32>,
+}
+
+/// Finds `greet`, `greeter.greet` or `demo:greeter/greeter.greet` among what a plugin offers.
+fn find<'a>(generation: &'a Generation, written: &str) -> Result<Found<'a>, Cause> {
+    let (interface, function) = match written.rsplit_once('.') {
+        Some((interface, function)) => (Some(interface), function),
+        None => (None, written),
+    };
+    let offered = generation.about.interfaces.iter().enumerate();
+    let candidates: Vec<_> = offered
+        .filter(|(_, offered)| {
+            let name = |interface: &str| offered.id.name == interface || offered.id.unversioned() == interface;
+            interface.is_none_or(name)
+        })
+        .collect();
+    if let (Some(interface), true) = (interface, candidates.is_empty()) {
+        let names: Vec<_> = generation.about.interfaces.iter().map(|offered| offered.id.unversioned()).collect();
+        let why = format!("it offers no interface `{interface}`; it offers {}", names.join(", "));
+        return Err(Cause::Refused { why });
+    }
+    let mut found: Vec<Found<'a>> = candidates
+        .iter()
+        .filter_map(|(at, offered)| {
+            let known = |described: &Arc<Interface>| {
+                let (position, function) = described.function(function)?;
+                Some((function.name.clone(), u32::try_from(position).ok()))
+            };
+            let (function, position) = match &offered.description {
+                Some(described) => known(described)?,
+                None => (function.to_owned(), None),
+            };
+            Some(Found { interface: *at, offered, function, position })
+        })
+        .collect();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => {
+            let names = candidates.iter().filter_map(|(_, offered)| offered.description.as_ref());
+            let names: Vec<_> = names.flat_map(|known| known.functions.iter().map(|known| known.name.clone())).collect();
+            let hint = match nearest(function, names.iter().map(String::as_str)) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => format!("; it has {}", names.join(", ")),
+            };
+            Err(Cause::Unimplemented { hint })
+        }
+        _ => {
+            let names: Vec<_> =
+                found.iter().map(|found| format!("`{}.{}`", found.offered.id.unversioned(), found.function)).collect();
+            Err(Cause::Refused { why: format!("several interfaces have `{function}`: {}", names.join(", ")) })
+        }
+    }
+}

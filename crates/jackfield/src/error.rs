@@ -1,0 +1,192 @@
+//! Why a plugin was not loaded, or cannot be had. Why a call failed is
+//! [`CallError`](jackfield_protocol::CallError).
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use jackfield_protocol::{Capability, InterfaceError, InterfaceId, Mismatch};
+
+use crate::manifest::ManifestError;
+
+/// A file that wanted to be a plugin and was set aside.
+#[derive(Debug)]
+pub struct Refused {
+    /// The name it would have had.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: LoadError,
+}
+
+/// The name and the reason, with its causes, on one line.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.reason)?;
+        let mut cause = std::error::Error::source(&self.reason);
+        while let Some(next) = cause {
+            write!(f, ": {next}")?;
+            cause = next.source();
+        }
+        Ok(())
+    }
+}
+
+/// Why a plugin was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The file cannot be a plugin: not executable, of another platform, or not to be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The shared library was not loaded.
+    #[cfg(feature = "native")]
+    #[error(transparent)]
+    Native(#[from] crate::native::LibraryError),
+    /// The program did not start.
+    #[cfg(feature = "process")]
+    #[error(transparent)]
+    Start(#[from] crate::process::StartError),
+    /// The mechanism is not built into this host.
+    #[error("mechanism `{mechanism}` is not built into this host")]
+    NotBuiltIn {
+        /// The mechanism.
+        mechanism: &'static str,
+    },
+    /// A limit that cannot be enforced for this plugin.
+    #[error("limit `{limit}` cannot be enforced: {why}")]
+    Unenforceable {
+        /// The limit's name in the manifest.
+        limit: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The plugin is not what its manifest says.
+    #[error("the manifest says {what} {manifest}, the plugin says {plugin}")]
+    NotAsDeclared {
+        /// What differs: `version`, `interface`, `capability`.
+        what: &'static str,
+        /// What the manifest says.
+        manifest: String,
+        /// What the plugin says.
+        plugin: String,
+    },
+    /// A description that the plugin reports, or that its manifest names, cannot be used.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// It offers nothing.
+    #[error("the plugin offers no interface")]
+    NoInterface,
+}
+
+/// Why a file or a directory cannot be a plugin, whatever is in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// A plugin directory, or something in it, cannot be read.
+    #[error("cannot be read")]
+    Unreadable {
+        /// Why.
+        source: io::Error,
+    },
+    /// It would have to be guessed which one counts.
+    #[error("has both a `plugin.toml` and a `plugin.json`")]
+    TwoManifests,
+    /// A library that another system loads.
+    #[error("a `.{extension}` file is a library of {system}; this platform is {here}")]
+    OtherPlatform {
+        /// `dll`.
+        extension: &'static str,
+        /// The system whose libraries are called like this.
+        system: &'static str,
+        /// This one.
+        here: &'static str,
+    },
+    /// A script that nobody made executable.
+    #[error("begins with `#!`, but is not executable")]
+    NotExecutable,
+    /// The file has no manifest to name the plugin, and its own name does not serve.
+    #[error("{name:?} is not a plugin's name: 1 to 64 of `a` to `z`, `0` to `9` and `-`, the first not `-`")]
+    Name {
+        /// What was made of the file's name.
+        name: String,
+    },
+    /// A path that was given as a plugin, and is none.
+    #[error("neither a library, nor a program, nor a directory with a manifest")]
+    NoPlugin,
+}
+
+/// There is no plugin of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no plugin is called `{name}`{hint}")]
+pub struct UnknownPlugin {
+    /// The name asked for.
+    pub name: String,
+    /// What is near, or why it was refused.
+    pub hint: String,
+}
+
+/// Why a plugin cannot be had as an interface.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is no plugin of this name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlugin),
+    /// The trait is no interface: it has a recursive type, say.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// The plugin does not offer the interface.
+    #[error("plugin `{plugin}` does not offer `{wanted}`; it offers {offered}")]
+    NotOffered {
+        /// The plugin.
+        plugin: String,
+        /// The host's interface.
+        wanted: InterfaceId,
+        /// What the plugin offers.
+        offered: String,
+    },
+    /// Host and plugin differ in the interface.
+    #[error("plugin `{plugin}` has another `{wanted}`: {}", list(mismatches))]
+    Incompatible {
+        /// The plugin.
+        plugin: String,
+        /// The host's interface.
+        wanted: InterfaceId,
+        /// Every difference, with both sides.
+        mismatches: Vec<Mismatch>,
+    },
+    /// A capability the host requires is missing or too old.
+    #[error("plugin `{plugin}` lacks a capability: the host requires `{required}`, the plugin {}", offers(*offered))]
+    Capability {
+        /// The plugin.
+        plugin: String,
+        /// What is required.
+        required: Capability,
+        /// The version that the plugin offers, if any.
+        offered: Option<u32>,
+    },
+    /// The name of a requirement is not well-formed.
+    #[error(transparent)]
+    Name(#[from] jackfield_protocol::name::NameError),
+    /// The plugin is not running.
+    #[error("plugin `{plugin}` is not running: {why}")]
+    Unavailable {
+        /// The plugin.
+        plugin: String,
+        /// Its state, with the reason.
+        why: String,
+    },
+}
+
+fn list(mismatches: &[Mismatch]) -> String {
+    mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn offers(version: Option<u32>) -> String {
+    version.map_or_else(|| "does not offer it".to_owned(), |version| format!("offers version {version}"))
+}

@@ -1,0 +1,61 @@
+//! The plugin runtime: one typed interface, whatever a plugin is.
+//!
+//! ```no_run
+//! use jackfield::{Client, Host};
+//! # mod greeter_api {
+//! #     #[jackfield::interface("demo:greeter/greeter@1.0.0", crate = jackfield)]
+//! #     pub trait Greeter { fn greet(&self, name: String) -> String; }
+//! # }
+//! use greeter_api::Greeter;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Host::builder().plugin_dir("plugins").build().await?;
+//! let greeter: Client<dyn Greeter> = host.get("english")?;
+//! println!("{}", greeter.greet("Ada".into()).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The modules stand in the order in which they may name each other: none names one below itself.
+
+mod limits;
+mod log;
+mod manifest;
+
+mod mechanism;
+
+#[cfg(feature = "native")]
+pub mod native;
+#[cfg(feature = "process")]
+pub mod process;
+
+mod error;
+
+mod observe;
+mod plugin;
+
+mod call;
+
+mod discover;
+
+mod host;
+
+pub use call::{CallOptions, Client};
+pub use discover::Shadowed;
+pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
+pub use host::{Host, HostBuilder, Select};
+pub use jackfield_macros::{Type, interface};
+pub use jackfield_protocol::{
+    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
+    call::{Cause, Failure},
+};
+pub use limits::Limits;
+pub use manifest::{LimitRefusal, LimitsSpec, Manifest, ManifestError, MechanismKind, UnitError, parse_duration};
+pub use observe::Calls;
+pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
+
+/// What generated code refers to.
+pub use jackfield_protocol as protocol;
+
+/// `jackfield/0.1.0`: what this host calls itself to its plugins.
+pub const HOST: &str = concat!("jackfield/", env!("CARGO_PKG_VERSION"));

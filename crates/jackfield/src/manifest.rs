@@ -1,0 +1,325 @@
+//! Manifests: what a plugin says of itself before anything of it runs, in `plugin.toml` or `plugin.json`.
+//!
+//! Everything written is checked here, with its line and column: keys, types, names, limits that the
+//! mechanism cannot hold, files that must exist. What the plugin later reports is compared with it by
+//! the host.
+//!
+//! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`).
+
+mod document;
+mod entry;
+mod error;
+mod limits;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use jackfield_protocol::{Capability, Interface, InterfaceId};
+use semver::Version;
+
+use document::{Keys, Named, Table};
+use entry::Platform;
+use error::{Fault, did_you_mean};
+
+pub(crate) use entry::LibraryName;
+pub use error::{ManifestError, ManifestProblem, Position};
+pub use limits::{LimitRefusal, LimitsSpec};
+pub use units::{UnitError, parse_duration};
+
+/// A plugin's manifest, `plugin.toml` or `plugin.json`.
+///
+/// Only `name` and `entry` are required. A key that is not listed here is refused.
+///
+/// ```toml
+/// name = "resize"
+/// version = "1.4.0"
+/// entry = { linux = "libresize.so", macos = "libresize.dylib", windows = "resize.dll" }
+/// capabilities = ["batch@2"]
+///
+/// [limits]
+/// answer_bytes = "64MiB"
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// `name`, required: 1 to 64 of `a` to `z`, `0` to `9` and `-`, the first not `-`.
+    pub name: String,
+    /// `version`: semantic version. Default: what the plugin reports.
+    pub version: Option<Version>,
+    /// `description`: a line for people. Default: empty.
+    pub description: String,
+    /// `mechanism`: `"native"` or `"process"`. Default: told from `entry`, `native` for the name of
+    /// a dynamic library (`.so`, `.dylib`, `.dll`), else `process`.
+    pub mechanism: MechanismKind,
+    /// `entry`, required: the library or program, as a path from the manifest's directory, which it
+    /// must not leave, symbolic links followed. Either one string, or a table from platforms, `linux`
+    /// or `linux-aarch64`, to strings, of which the most specific counts.
+    ///
+    /// Here it is joined with the directory.
+    pub entry: PathBuf,
+    /// `args`: arguments of the program. Default: none. `process` only.
+    pub args: Vec<String>,
+    /// `env`: variables added to the program's environment. Default: none. `process` only.
+    pub env: BTreeMap<String, String>,
+    /// `interfaces`: names with versions, `demo:greeter/greeter@1.0.0`. Default: not declared. The
+    /// plugin must report each of them.
+    pub interfaces: Vec<InterfaceId>,
+    /// `descriptions`: files with interface descriptions as JSON, under the rules of `entry`, for a
+    /// plugin that reports only names. Default: none. Here they are read.
+    pub descriptions: Vec<Interface>,
+    /// `capabilities`: `batch@2`. Default: not declared. The plugin must report each of them.
+    pub capabilities: Vec<Capability>,
+    /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
+    pub limits: LimitsSpec,
+}
+
+/// Most bytes of a manifest or of an interface description that are read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+impl Manifest {
+    /// Reads a manifest: as JSON if it is called `*.json`, else as TOML. Starts nothing.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = tempfile::tempdir()?;
+    /// let file = directory.path().join("plugin.toml");
+    /// std::fs::write(directory.path().join("libresize.so"), "")?;
+    ///
+    /// std::fs::write(&file, "name = 'resize'\nentry = 'libresize.so'")?;
+    /// let manifest = jackfield::Manifest::read(&file)?;
+    /// assert_eq!(manifest.mechanism, jackfield::MechanismKind::Native);
+    ///
+    /// std::fs::write(&file, "name = 'resize'\nentri = 'libresize.so'")?;
+    /// let error = jackfield::Manifest::read(&file).unwrap_err().to_string();
+    /// assert!(error.ends_with("plugin.toml:2:1: unknown key `entri`; did you mean `entry`?"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read(file: &Path) -> Result<Self, ManifestError> {
+        Self::read_on(Platform::HERE, file)
+    }
+
+    fn read_on(platform: Platform, file: &Path) -> Result<Self, ManifestError> {
+        let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
+        let bytes = read_bytes(file).map_err(whole)?;
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let position = Some(Position::of(&valid, valid.len()));
+            ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
+        })?;
+        let is_json = file.extension().is_some_and(|extension| extension == "json");
+        let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
+        let directory = file.parent().unwrap_or(Path::new(""));
+        table.and_then(|table| Self::from_table(table, directory, platform)).map_err(|fault| {
+            let position = Some(Position::of(text, fault.at));
+            ManifestError { position, ..whole(fault.problem) }
+        })
+    }
+
+    fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
+        const KEYS: [&str; 11] = [
+            "name", "version", "description", "mechanism", "entry", "args", "env", "interfaces",
+            "descriptions", "capabilities", "limits",
+        ];
+        let mut keys = Keys::new("", table, &KEYS)?;
+        // What is absent has no place; the start of the file is where an editor opens it.
+        let missing = |key| Fault::at(0, ManifestProblem::Missing { key });
+
+        let name = plugin_name(&keys.take("name").ok_or_else(|| missing("name"))?)?;
+        let version = keys.take("version").map(|written| version(&written)).transpose()?;
+        let description = keys.take("description").map(|text| text.text().map(str::to_owned));
+        let entry = keys.take("entry").ok_or_else(|| missing("entry"))?;
+        let entry = entry::inside(directory, &entry::for_platform(entry, platform)?)?;
+        let mechanism = match keys.take("mechanism") {
+            Some(written) => written.text()?.parse().map_err(|error: UnknownMechanism| written.fault(error))?,
+            None => MechanismKind::of_file(&entry),
+        };
+        let (args, env) = (keys.take("args"), keys.take("env"));
+        if mechanism == MechanismKind::Native {
+            for (key, written) in [("args", &args), ("env", &env)] {
+                let refused = |written: &Named| Err(written.fault(ManifestProblem::NotForNative { key }));
+                written.as_ref().map_or(Ok(()), refused)?;
+            }
+        }
+        let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
+        Ok(Self {
+            name,
+            version,
+            description: description.transpose()?.unwrap_or_default(),
+            mechanism,
+            entry,
+            args: list(args, |item| item.text().map(str::to_owned))?,
+            env: env.map(environment).transpose()?.unwrap_or_default(),
+            interfaces: list(keys.take("interfaces"), Named::parsed)?,
+            descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
+            capabilities: list(keys.take("capabilities"), Named::parsed)?,
+            limits: limits.transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// What a file without a manifest is taken for.
+    pub(crate) fn bare(name: String, file: &Path) -> Self {
+        Self {
+            name,
+            version: None,
+            description: String::new(),
+            mechanism: MechanismKind::of_file(file),
+            entry: file.to_owned(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            interfaces: Vec::new(),
+            descriptions: Vec::new(),
+            capabilities: Vec::new(),
+            limits: LimitsSpec::default(),
+        }
+    }
+}
+
+/// How a host reaches a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum MechanismKind {
+    /// A shared library in the host's process: fastest, and not isolated at all.
+    Native,
+    /// A program that speaks JSON lines on its standard input and output.
+    Process,
+}
+
+impl MechanismKind {
+    /// All of them.
+    pub const ALL: [MechanismKind; 2] = [MechanismKind::Native, MechanismKind::Process];
+
+    /// `native`, `process`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MechanismKind::Native => "native",
+            MechanismKind::Process => "process",
+        }
+    }
+
+    /// What a file is by its name.
+    fn of_file(file: &Path) -> Self {
+        match LibraryName::of(file) {
+            Some(_) => MechanismKind::Native,
+            None => MechanismKind::Process,
+        }
+    }
+}
+
+impl fmt::Display for MechanismKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for MechanismKind {
+    type Err = UnknownMechanism;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMechanism> {
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or_else(|| match text {
+            "grpc" | "wasm" => UnknownMechanism::NotBuiltIn { name: text.to_owned() },
+            _ => UnknownMechanism::NoSuch {
+                name: text.to_owned(),
+                hint: did_you_mean("", text, Self::ALL.map(Self::as_str)),
+            },
+        })
+    }
+}
+
+/// The name of a mechanism that this host does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownMechanism {
+    /// A mechanism of Jackfield's that this build leaves out.
+    #[error("mechanism `{name}` is not built into this host")]
+    NotBuiltIn {
+        /// The mechanism.
+        name: String,
+    },
+    /// No mechanism at all.
+    #[error("no mechanism is called {name:?}{hint}")]
+    NoSuch {
+        /// What was written.
+        name: String,
+        /// The nearest mechanism, or nothing.
+        hint: String,
+    },
+}
+
+/// Whether a plugin may be called `name`.
+pub(crate) fn is_plugin_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 64 && name.starts_with(plain) && name.chars().all(|c| plain(c) || c == '-')
+}
+
+fn plugin_name(written: &Named) -> Result<String, Fault> {
+    let name = written.text()?;
+    match is_plugin_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(written.bad(format_args!(
+            "{name:?} is not a plugin's name: 1 to 64 of `a` to `z`, `0` to `9` and `-`, the first not `-`"
+        ))),
+    }
+}
+
+fn version(written: &Named) -> Result<Version, Fault> {
+    let text = written.text()?;
+    Version::parse(text).map_err(|error| written.bad(format_args!("{text:?} is not a semantic version: {error}")))
+}
+
+fn list<T>(written: Option<Named>, item: impl Fn(&Named) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    let items = written.map(Named::list).transpose()?.unwrap_or_default();
+    items.iter().map(item).collect()
+}
+
+fn environment(written: Named) -> Result<BTreeMap<String, String>, Fault> {
+    let mut env = BTreeMap::new();
+    for (name, value) in written.table()? {
+        let key = format!("env.{}", name.value);
+        let value = Named { key, value };
+        // The operating system would take a part of such a name for the value.
+        if name.value.is_empty() || name.value.contains(['=', '\0']) {
+            let why = format!("{:?} is not the name of a variable", name.value);
+            return Err(Fault::at(name.at, ManifestProblem::BadValue { key: "env".to_owned(), why }));
+        }
+        if env.insert(name.value.clone(), value.text()?.to_owned()).is_some() {
+            return Err(Fault::at(name.at, ManifestProblem::Twice { key: value.key }));
+        }
+    }
+    Ok(env)
+}
+
+fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
+    let file = entry::inside(directory, written)?;
+    let path = || written.text().unwrap_or_default().to_owned();
+    let fault = |why: String| {
+        written.fault(ManifestProblem::Path { key: written.key.clone(), path: path(), why })
+    };
+    let bytes = read_bytes(&file).map_err(|problem| match problem {
+        ManifestProblem::Unreadable { source } => fault(format!("cannot be read: {source}")),
+        problem => fault(problem.to_string()),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| fault("is not UTF-8".to_owned()))?;
+    Interface::from_json(&text)
+        .map_err(|source| written.fault(ManifestProblem::Description { path: path(), source }))
+}
+
+fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)
+        .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|source| ManifestProblem::Unreadable { source })?;
+    match bytes.len() as u64 > FILE_BYTES_MAX {
+        true => Err(ManifestProblem::TooLong { bytes_max: FILE_BYTES_MAX }),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! A manifest as tables, lists and values that know where they stand, read from TOML or JSON.
+//!
+//! serde would give the types for less, but its errors have a place only while it parses: whether a
+//! file exists or a mechanism is built in is known later, and those errors want a line, too.
+
+use std::fmt;
+
+use serde_json::value::RawValue;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Fault, ManifestProblem, did_you_mean};
+
+/// Something, and the byte of the text at which it starts.
+#[derive(Clone, Debug)]
+pub(super) struct Located<T> {
+    pub(super) at: usize,
+    pub(super) value: T,
+}
+
+/// A value of either format.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    List(Vec<Located<Value>>),
+    Table(Table),
+    /// What no key of a manifest takes, in words: `a boolean`.
+    Other(String),
+}
+
+/// Keys and values, in no particular order.
+pub(super) type Table = Vec<(Located<String>, Located<Value>)>;
+
+/// Tables and lists inside each other; a manifest has three levels.
+const DEPTH_MAX: usize = 16;
+
+/// Reads TOML.
+pub(super) fn from_toml(text: &str) -> Result<Table, Fault> {
+    let table = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(text.len(), |span| span.start);
+        let what = error.message().trim().replace('\n', "; ");
+        Fault::at(at, ManifestProblem::Syntax { format: "TOML", what })
+    })?;
+    Ok(toml_table(table.into_inner()))
+}
+
+fn toml_table(table: DeTable<'_>) -> Table {
+    let entries = table.into_iter().map(|(key, value)| {
+        let key = Located { at: key.span().start, value: key.into_inner().into_owned() };
+        (key, Located { at: value.span().start, value: toml_value(value.into_inner()) })
+    });
+    entries.collect()
+}
+
+fn toml_value(value: DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.into_owned()),
+        DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(integer) => Value::Integer(integer),
+            Err(_) => Value::Other(format!("the integer {integer}")),
+        },
+        DeValue::Float(float) => Value::Other(format!("the number {float}")),
+        DeValue::Boolean(_) => Value::Other("a boolean".to_owned()),
+        DeValue::Datetime(_) => Value::Other("a date".to_owned()),
+        DeValue::Array(items) => {
+            let located = |item: toml::Spanned<DeValue<'_>>| Located {
+                at: item.span().start,
+                value: toml_value(item.into_inner()),
+            };
+            Value::List(items.into_iter().map(located).collect())
+        }
+        DeValue::Table(table) => Value::Table(toml_table(table)),
+    }
+}
+
+/// Reads JSON.
+pub(super) fn from_json(text: &str) -> Result<Table, Fault> {
+    let root: &RawValue = serde_json::from_str(text).map_err(|error| syntax(text, 0, &error))?;
+    match json_value(text, root, 0)? {
+        Located { value: Value::Table(table), .. } => Ok(table),
+        Located { at, value } => {
+            let what = format!("a manifest is an object, got {value}");
+            Err(Fault::at(at, ManifestProblem::Syntax { format: "JSON", what }))
+        }
+    }
+}
+
+/// A value whose place is the address of its text within the whole text.
+fn json_value(text: &str, raw: &RawValue, depth: usize) -> Result<Located<Value>, Fault> {
+    let at = raw.get().as_ptr().addr() - text.as_ptr().addr();
+    if depth > DEPTH_MAX {
+        let what = format!("nested more than {DEPTH_MAX} deep");
+        return Err(Fault::at(at, ManifestProblem::Syntax { format: "JSON", what }));
+    }
+    let wrong = |error| syntax(text, at, &error);
+    let value = match raw.get().as_bytes().first() {
+        Some(b'{') => {
+            let Members(members) = serde_json::from_str(raw.get()).map_err(wrong)?;
+            let entries = members.into_iter().map(|(key, value)| {
+                let key_at = key.get().as_ptr().addr() - text.as_ptr().addr();
+                let name = serde_json::from_str(key.get());
+                let name = name.map_err(|error| syntax(text, key_at, &error))?;
+                Ok((Located { at: key_at, value: name }, json_value(text, value, depth + 1)?))
+            });
+            Value::Table(entries.collect::<Result<_, Fault>>()?)
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(wrong)?;
+            let items = items.into_iter().map(|item| json_value(text, item, depth + 1));
+            Value::List(items.collect::<Result<_, Fault>>()?)
+        }
+        Some(b'"') => Value::Text(serde_json::from_str(raw.get()).map_err(wrong)?),
+        Some(b't' | b'f') => Value::Other("a boolean".to_owned()),
+        Some(b'n') => Value::Other("null".to_owned()),
+        _ => match raw.get().parse() {
+            Ok(integer) => Value::Integer(integer),
+            Err(_) => Value::Other(format!("the number {}", raw.get())),
+        },
+    };
+    Ok(Located { at, value })
+}
+
+/// An object's members as they are written, keys included, twice the same included.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Collect)
+    }
+}
+
+/// An error of serde_json, which counts lines and bytes from the start of what it was given.
+fn syntax(text: &str, from: usize, error: &serde_json::Error) -> Fault {
+    let earlier_lines = text[from..].split_inclusive('\n').take(error.line().saturating_sub(1));
+    let line_start = from + earlier_lines.map(str::len).sum::<usize>();
+    let whole = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let what = whole.strip_suffix(&place).unwrap_or(&whole).to_owned();
+    let at = line_start + error.column().saturating_sub(1);
+    Fault::at(at, ManifestProblem::Syntax { format: "JSON", what })
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => write!(f, "the string {text:?}"),
+            Value::Integer(integer) => write!(f, "the integer {integer}"),
+            Value::List(_) => f.write_str("a list"),
+            Value::Table(_) => f.write_str("a table"),
+            Value::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+/// A table whose keys are all known; each is taken once.
+pub(super) struct Keys {
+    prefix: &'static str,
+    table: Table,
+}
+
+impl Keys {
+    /// Refuses what is not in `known` first, since a misspelt key explains a missing one. `prefix`
+    /// is written before keys in errors: `limits.`.
+    pub(super) fn new(prefix: &'static str, table: Table, known: &[&str]) -> Result<Self, Fault> {
+        let mut seen: Vec<&str> = Vec::new();
+        for (Located { at, value: key }, _) in &table {
+            let full = || format!("{prefix}{key}");
+            if seen.contains(&&**key) {
+                return Err(Fault::at(*at, ManifestProblem::Twice { key: full() }));
+            }
+            if !known.contains(&&**key) {
+                let hint = did_you_mean(prefix, key, known.iter().copied());
+                return Err(Fault::at(*at, ManifestProblem::UnknownKey { key: full(), hint }));
+            }
+            seen.push(key);
+        }
+        Ok(Self { prefix, table })
+    }
+
+    /// The value of a key, with the key's full name.
+    pub(super) fn take(&mut self, key: &str) -> Option<Named> {
+        let at = self.table.iter().position(|(known, _)| known.value == key)?;
+        let (key, value) = self.table.swap_remove(at);
+        Some(Named { key: format!("{}{}", self.prefix, key.value), value })
+    }
+}
+
+/// A value and what it is called in errors.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) key: String,
+    pub(super) value: Located<Value>,
+}
+
+impl Named {
+    /// `problem`, where the value stands.
+    pub(super) fn fault(&self, problem: impl Into<ManifestProblem>) -> Fault {
+        Fault::at(self.value.at, problem)
+    }
+
+    /// A value of the right type that means nothing.
+    pub(super) fn bad(&self, why: impl fmt::Display) -> Fault {
+        self.fault(ManifestProblem::BadValue { key: self.key.clone(), why: why.to_string() })
+    }
+
+    pub(super) fn wrong_type(&self, wanted: &'static str) -> Fault {
+        let (key, got) = (self.key.clone(), self.value.value.to_string());
+        self.fault(ManifestProblem::WrongType { key, wanted, got })
+    }
+
+    pub(super) fn text(&self) -> Result<&str, Fault> {
+        match &self.value.value {
+            Value::Text(text) => Ok(text),
+            _ => Err(self.wrong_type("a string")),
+        }
+    }
+
+    /// The text, read as something more.
+    pub(super) fn parsed<T: std::str::FromStr<Err: fmt::Display>>(&self) -> Result<T, Fault> {
+        self.text()?.parse().map_err(|error| self.bad(error))
+    }
+
+    pub(super) fn integer(&self) -> Result<i64, Fault> {
+        match &self.value.value {
+            Value::Integer(integer) => Ok(*integer),
+            _ => Err(self.wrong_type("an integer")),
+        }
+    }
+
+    /// The items of a list, called `args[0]`.
+    pub(super) fn list(self) -> Result<Vec<Named>, Fault> {
+        let Value::List(items) = self.value.value else {
+            return Err(self.wrong_type("a list"));
+        };
+        let named = |(at, value)| Named { key: format!("{}[{at}]", self.key), value };
+        Ok(items.into_iter().enumerate().map(named).collect())
+    }
+
+    pub(super) fn table(self) -> Result<Table, Fault> {
+        match self.value.value {
+            Value::Table(table) => Ok(table),
+            _ => Err(self.wrong_type("a table")),
+        }
+    }
+}

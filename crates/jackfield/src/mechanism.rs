@@ -1,0 +1,110 @@
+//! What every mechanism gives: a session that says who the plugin is, makes calls, and ends.
+//!
+//! `native/` and `process/` are siblings with the same rooms: `mod.rs` says what is guaranteed and
+//! what is not, `session.rs` talks, the rest is what is special. Nothing above them knows which one
+//! it has.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jackfield_protocol::call::{Answer, Buffer, Cause};
+use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
+
+use crate::limits::Limits;
+use crate::log::PluginLog;
+
+/// A future on the heap.
+pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// The plugin's name in this host.
+    pub(crate) name: String,
+    /// The library or the program.
+    pub(crate) entry: PathBuf,
+    /// Arguments of the program.
+    pub(crate) args: Vec<String>,
+    /// Variables added to the program's environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Its limits.
+    pub(crate) limits: Limits,
+    /// Where private copies of libraries are kept.
+    pub(crate) cache_dir: PathBuf,
+}
+
+/// Who a plugin says it is.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// Its own name, for people; the host's name for it may differ.
+    pub(crate) name: String,
+    /// Semantic version, as it says.
+    pub(crate) version: String,
+    pub(crate) capabilities: Vec<Capability>,
+    pub(crate) interfaces: Vec<Offered>,
+    /// What it speaks and was built with: `protocol 1.0`, `ABI 1.0, jackfield-plugin/0.1.0`.
+    pub(crate) speaks: String,
+}
+
+/// An interface that a plugin offers.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    pub(crate) id: InterfaceId,
+    /// Its description; without one, only names are known.
+    pub(crate) description: Option<Arc<Interface>>,
+    /// Whether it understands the binary encoding.
+    pub(crate) binary: bool,
+}
+
+/// A call, ready to go to the plugin.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// Position of the interface in [`About::interfaces`].
+    pub(crate) interface: usize,
+    pub(crate) function: FunctionName,
+    pub(crate) encoding: Encoding,
+    pub(crate) arguments: Buffer,
+    /// Time for the call, from now.
+    pub(crate) timeout: Duration,
+}
+
+/// A function as the plugin knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct FunctionName {
+    pub(crate) name: Arc<str>,
+    /// Position in the plugin's description; none when it gave none.
+    pub(crate) position: Option<u32>,
+}
+
+/// The answer to an [`Outbound`], now or later.
+pub(crate) enum Inbound {
+    Now(Result<Answer, Cause>),
+    /// Dropping it cancels the call.
+    Later(Boxed<'static, Result<Answer, Cause>>),
+}
+
+/// One live conversation with a loaded plugin.
+pub(crate) trait Session: Send + Sync {
+    fn about(&self) -> &About;
+
+    fn call(&self, call: Outbound) -> Inbound;
+
+    /// Why no call can be made any more, once that is so.
+    fn ended(&self) -> Option<String>;
+
+    /// Ends it, within the plugin's `stop_grace`; nothing of it is left afterwards, except what
+    /// `docs/guarantees.md` says of native libraries. `idle`: no call of it is under way.
+    fn stop(&self, idle: bool) -> Boxed<'_, ()>;
+
+    /// Operating system's number of the plugin's process, where it has one of its own.
+    fn process(&self) -> Option<u32>;
+}
+
+/// A session that has just begun, with the log it writes to.
+pub(crate) struct Started {
+    pub(crate) session: Arc<dyn Session>,
+    pub(crate) log: Arc<PluginLog>,
+}

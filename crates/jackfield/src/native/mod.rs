@@ -1,0 +1,97 @@
+//! `native`: a plugin as a shared library, behind the C ABI of `jackfield.h`.
+//!
+//! Guaranteed: the file is checked before any of its code runs (format, machine, completeness, ABI
+//! version); what is loaded is a private copy of exactly the bytes that were checked; a panic of
+//! Rust code behind the SDK is an error of that call; an answer is copied once, into memory of the
+//! host's, and its size is bounded.
+//!
+//! Not guaranteed, since a library shares the host's memory and fate: an abort, a segmentation
+//! fault or a stack overflow in it ends the host; a call cannot be stopped, so there is no time-out;
+//! nothing keeps it from reading, writing or allocating. Whatever must be survived belongs into a
+//! process.
+//!
+//! A library is never unloaded: thread-locals, threads and exit handlers of a library outlive every
+//! `dlclose`, and it then either stays mapped or takes the host down. [`libraries_loaded`] counts.
+//!
+//! Order: read, check (`file`), copy (`store`), load and register (`library`), talk (`session`).
+
+mod file;
+mod library;
+mod session;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use library::libraries_loaded;
+
+use crate::log::PluginLog;
+use crate::mechanism::{Spec, Started};
+
+/// Why a shared library was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibraryError {
+    /// It cannot be read.
+    #[error("cannot read the library")]
+    Read {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its bytes are no shared library for this host.
+    #[error("{what}")]
+    NotALibrary {
+        /// What was seen.
+        what: String,
+    },
+    /// It speaks another ABI.
+    #[error("the plugin speaks ABI {plugin}, this host speaks {host}")]
+    Abi {
+        /// The plugin's `major.minor`.
+        plugin: String,
+        /// The host's.
+        host: String,
+    },
+    /// It was built to abort when it panics, which would end the host.
+    #[error("the library was built with `panic = \"abort\"`, so a panic in it would end the host")]
+    PanicAborts,
+    /// The private copy could not be made.
+    #[error("cannot keep a private copy in `{}`", directory.display())]
+    Copy {
+        /// Where.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The directory of the private copies belongs to somebody else or can be written by others.
+    #[error("`{}` cannot hold private copies: {why}", directory.display())]
+    CopiesNotPrivate {
+        /// Where.
+        directory: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The operating system would not load it.
+    #[error("the operating system will not load it: {what}")]
+    Load {
+        /// Its words.
+        what: String,
+    },
+    /// `jackfield_register` refused or failed.
+    #[error("`jackfield_register` {what}")]
+    Register {
+        /// How, with what the plugin logged meanwhile.
+        what: String,
+    },
+}
+
+/// Loads a library. Blocks: call it where that is allowed.
+pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
+    let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;
+    file::check(&bytes)?;
+    let copy = store::private_copy(&spec.cache_dir, &bytes, &spec.entry)?;
+    let log = Arc::new(PluginLog::new(&spec.name));
+    let registered = library::load(&copy, &log)?;
+    let session = session::NativeSession::new(registered, spec.limits.answer_bytes_max)?;
+    Ok(Started { session: Arc::new(session), log })
+}

@@ -1,0 +1,121 @@
+//! Talks to a loaded library: on the caller's thread, with nothing in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use jackfield_protocol::call::{Answer, Buffer, Cause};
+use jackfield_protocol::name::NameError;
+use jackfield_protocol::native::{ABI_MAJOR, ABI_MINOR, Call, NO_DEADLINE, NO_INDEX, Str, status};
+use jackfield_protocol::{Interface, InterfaceId};
+
+use super::LibraryError;
+use super::library::{Registered, Registration};
+use crate::mechanism::{About, Boxed, Inbound, Offered, Outbound, Session};
+
+pub(super) struct NativeSession {
+    about: About,
+    registrations: Vec<Registration>,
+    answer_bytes_max: usize,
+    stopped: AtomicBool,
+}
+
+impl NativeSession {
+    /// Believes what a library registered, if it makes sense.
+    pub(super) fn new(registered: Registered, answer_bytes_max: u64) -> Result<Self, LibraryError> {
+        let Registered { name, version, capabilities, interfaces } = registered;
+        let senseless = |what: String| LibraryError::Register { what };
+        let offered = interfaces.iter().map(|registration| {
+            let id: InterfaceId = registration
+                .id
+                .parse()
+                .map_err(|error: NameError| senseless(format!("added an interface without a name: {error}")))?;
+            let description = match &*registration.description {
+                "" => None,
+                json => Some(Arc::new(Interface::from_json(json).map_err(|error| {
+                    senseless(format!("described `{id}` in a way that cannot be used: {error}"))
+                })?)),
+            };
+            if let Some(described) = description.as_ref().filter(|described| described.id != id) {
+                return Err(senseless(format!("added `{id}` with the description of `{}`", described.id)));
+            }
+            Ok(Offered { id, description, binary: registration.binary })
+        });
+        let capabilities = capabilities.iter().map(|capability| {
+            capability.parse().map_err(|error: NameError| senseless(format!("offered a capability: {error}")))
+        });
+        let about = About {
+            interfaces: offered.collect::<Result<_, _>>()?,
+            capabilities: capabilities.collect::<Result<_, _>>()?,
+            name,
+            version,
+            speaks: format!("ABI {ABI_MAJOR}.{ABI_MINOR}"),
+        };
+        Ok(Self {
+            about,
+            registrations: interfaces,
+            answer_bytes_max: usize::try_from(answer_bytes_max).unwrap_or(usize::MAX),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    fn call_now(&self, outbound: &Outbound) -> Result<Answer, Cause> {
+        if let Some(why) = self.ended() {
+            return Err(Cause::Unavailable { why });
+        }
+        let encoding = outbound.encoding;
+        let call = Call {
+            size: size_of::<Call>() as u32,
+            encoding: encoding as u32,
+            function: Str::of(&outbound.function.name),
+            index: outbound.function.position.unwrap_or(NO_INDEX),
+            reserved: 0,
+            arguments: Str { data: outbound.arguments.as_ptr(), len: outbound.arguments.len() },
+            deadline_us: u64::try_from(outbound.timeout.as_micros()).unwrap_or(NO_DEADLINE),
+            traceparent: Str::EMPTY,
+        };
+        let mut bytes = Buffer::new();
+        let ended = self.registrations[outbound.interface].call(&call, &mut bytes, self.answer_bytes_max);
+        let text = |bytes: &Buffer| String::from_utf8_lossy(bytes).into_owned();
+        match ended {
+            status::OK => Ok(Answer { ok: true, encoding, bytes }),
+            status::OWN_ERROR => Ok(Answer { ok: false, encoding, bytes }),
+            status::UNIMPLEMENTED => Err(Cause::Unimplemented { hint: String::new() }),
+            status::BAD_ARGUMENTS => Err(Cause::Refused { why: text(&bytes) }),
+            status::PANICKED => Err(Cause::Panicked { message: text(&bytes) }),
+            status::ANSWER_TOO_LARGE => Err(Cause::Limit {
+                limit: "answer_bytes",
+                what: format!("the answer is longer than {} bytes", self.answer_bytes_max),
+            }),
+            status::FAILED => Err(Cause::Protocol { what: format!("it could not answer: {}", text(&bytes)) }),
+            other => Err(Cause::Protocol { what: format!("it answered with status {other}") }),
+        }
+    }
+}
+
+impl Session for NativeSession {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn call(&self, outbound: Outbound) -> Inbound {
+        Inbound::Now(self.call_now(&outbound))
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.stopped.load(Ordering::Acquire).then(|| "it was stopped".to_owned())
+    }
+
+    fn stop(&self, idle: bool) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            // A call that does not end keeps the plugin's state in use: then it stays as it is.
+            if !self.stopped.swap(true, Ordering::AcqRel) && idle {
+                self.registrations.iter().for_each(Registration::stop);
+            }
+        })
+    }
+
+    fn process(&self) -> Option<u32> {
+        None
+    }
+}
+

@@ -1,0 +1,115 @@
+//! Private, content-addressed copies: `<cache>/native/<sha256>/<file name>`.
+//!
+//! `dlopen` knows a library by its path: a new file under an old path gives the old code, a file
+//! written in place gives a crash. So what is loaded is never the file that a person edits, and
+//! never anything but the bytes that were checked.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::LibraryError;
+
+/// Path of a copy with exactly `bytes`, made now or before.
+pub(super) fn private_copy(cache_dir: &Path, bytes: &[u8], entry: &Path) -> Result<PathBuf, LibraryError> {
+    let hash: String = hmac_sha256::Hash::hash(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let root = cache_dir.join("native");
+    let directory = root.join(hash);
+    let failed = |source| LibraryError::Copy { directory: directory.clone(), source };
+    make_private(&root).map_err(failed)?;
+    check_private(&root)?;
+    make_private(&directory).map_err(failed)?;
+    check_private(&directory)?;
+    let copy = directory.join(entry.file_name().unwrap_or(entry.as_os_str()));
+    // A copy that is there is compared, not trusted: it may have been cut short or changed.
+    if fs::read(&copy).is_ok_and(|there| there == bytes) {
+        return Ok(copy);
+    }
+    // Beside its place and then renamed, so that no other host ever sees half of it.
+    let unique = format!(".{}-{:?}", std::process::id(), std::thread::current().id());
+    let partial = directory.join(unique);
+    let written = write_new(&partial, bytes).and_then(|()| fs::rename(&partial, &copy));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written.map_err(failed)?;
+    Ok(copy)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn make_private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(directory)
+}
+
+#[cfg(not(unix))]
+fn make_private(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)
+}
+
+/// Refuses a directory in which somebody else could change a copy between check and load.
+#[cfg(unix)]
+fn check_private(directory: &Path) -> Result<(), LibraryError> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let failed = |source| LibraryError::Copy { directory: directory.to_owned(), source };
+    let seen = fs::symlink_metadata(directory).map_err(failed)?;
+    let me = rustix::process::geteuid().as_raw();
+    let why = if !seen.is_dir() {
+        "it is no directory".to_owned()
+    } else if seen.uid() != me {
+        format!("it belongs to user {}, this host runs as {me}", seen.uid())
+    } else if seen.mode() & 0o022 != 0 {
+        format!("others can write to it (mode {:o})", seen.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(LibraryError::CopiesNotPrivate { directory: directory.to_owned(), why })
+}
+
+#[cfg(not(unix))]
+fn check_private(_: &Path) -> Result<(), LibraryError> {
+    // A user's local application data is private to that user on Windows.
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_found_again_and_a_changed_one_is_made_anew() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let first = private_copy(cache.path(), b"bytes", Path::new("/x/libp.so")).expect("a copy");
+        let again = private_copy(cache.path(), b"bytes", Path::new("/y/libp.so")).expect("a copy");
+        assert_eq!(first, again);
+        fs::write(&first, b"evil").expect("written");
+        private_copy(cache.path(), b"bytes", Path::new("libp.so")).expect("a copy");
+        assert_eq!(fs::read(&first).expect("read"), b"bytes");
+        let other = private_copy(cache.path(), b"other", Path::new("libp.so")).expect("a copy");
+        assert_ne!(first, other);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let root = cache.path().join("native");
+        fs::create_dir(&root).expect("made");
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).expect("set");
+        let error = private_copy(cache.path(), b"bytes", Path::new("libp.so")).expect_err("refused");
+        assert!(error.to_string().contains("others can write to it (mode 777)"), "{error}");
+    }
+}

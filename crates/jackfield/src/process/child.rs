@@ -1,0 +1,324 @@
+//! The program itself: spawned in a process group of its own, reaped, and ended.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::{StartError, output};
+use crate::log::PluginLog;
+use crate::mechanism::Spec;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit status {code}"),
+            (None, Some(signal)) => match signal_name(signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+            (None, None) => f.write_str("it is gone"),
+        }
+    }
+}
+
+/// Names of the signals that end programs. The numbers are those of Linux and macOS alike.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        7 if cfg!(target_os = "linux") => "SIGBUS",
+        10 if cfg!(target_os = "macos") => "SIGBUS",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 if cfg!(target_os = "linux") => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// The private ends of a program's pipes.
+pub(super) struct Pipes {
+    pub(super) stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(super) stdout: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+/// A program that was started. Dropped, it is killed.
+pub(super) struct Child {
+    pub(super) id: u32,
+    group: imp::Group,
+    exit: watch::Receiver<Option<Exit>>,
+    stderr: watch::Receiver<()>,
+}
+
+/// Runs the program and forwards its stderr to `log`.
+pub(super) fn spawn(spec: &Spec, log: &Arc<PluginLog>, runtime: &Handle) -> Result<(Child, Pipes), StartError> {
+    let failed = |source| StartError::Spawn { program: spec.entry.clone(), source };
+    // Relative to the host's directory, which is not the program's.
+    let program = std::path::absolute(&spec.entry).map_err(failed)?;
+    let mut command = Command::new(&program);
+    command
+        .args(&spec.args)
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(directory) = program.parent() {
+        command.current_dir(directory);
+    }
+    let spawned = imp::spawn(command).map_err(failed)?;
+    let (ended, exit) = watch::channel(None);
+    let (stderr_read, stderr_ended) = watch::channel(());
+    let child = Child { id: spawned.id, group: spawned.group, exit, stderr: stderr_ended };
+    let waiter = spawned.waiter;
+    std::thread::Builder::new()
+        .name(format!("wait {}", spec.name))
+        // It does nothing but wait.
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            let _ = ended.send(Some(waiter.wait()));
+        })
+        .map_err(failed)?;
+    // tokio registers the pipes with the runtime that is current.
+    let _entered = runtime.enter();
+    let stdin = ChildStdin::from_std(spawned.stdin).map_err(failed)?;
+    let stdout = ChildStdout::from_std(spawned.stdout).map_err(failed)?;
+    let stderr = ChildStderr::from_std(spawned.stderr).map_err(failed)?;
+    runtime.spawn(output::forward_stderr(stderr, Arc::clone(log), child.exit.clone(), stderr_read));
+    Ok((child, Pipes { stdin: Box::new(stdin), stdout: Box::new(stdout) }))
+}
+
+impl Child {
+    /// How it ended, if it has.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// Waits until it has ended and is reaped, with its process group.
+    pub(super) async fn ended(&self) -> Exit {
+        ended(&mut self.exit.clone()).await
+    }
+
+    /// Waits until it has ended and what it wrote to stderr is in the log.
+    pub(super) async fn ended_with_stderr(&self) -> Exit {
+        let exit = self.ended().await;
+        // An error here is what is waited for: the task that reads stderr is done.
+        let _ = self.stderr.clone().changed().await;
+        exit
+    }
+
+    /// A receiver that sees the end.
+    pub(super) fn exit_receiver(&self) -> watch::Receiver<Option<Exit>> {
+        self.exit.clone()
+    }
+
+    /// A receiver that is closed once stderr is read to its end.
+    pub(super) fn stderr_receiver(&self) -> watch::Receiver<()> {
+        self.stderr.clone()
+    }
+
+    /// Kills it when called, and may outlive this.
+    pub(super) fn killer(&self) -> impl FnOnce() + Send + use<> {
+        let (group, exit) = (self.group.clone(), self.exit.clone());
+        move || {
+            if exit.borrow().is_none() {
+                group.kill();
+            }
+        }
+    }
+
+    /// Waits for it to end by itself, then tells it to, then kills it, each after `grace`.
+    pub(super) async fn end(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.ended()).await.is_ok() {
+            return;
+        }
+        self.group.terminate();
+        if tokio::time::timeout(grace, self.ended()).await.is_ok() {
+            return;
+        }
+        self.kill().await;
+    }
+
+    /// Kills it and its process group, and waits until it is reaped.
+    pub(super) async fn kill(&self) {
+        if self.exit().is_none() {
+            self.group.kill();
+        }
+        self.ended().await;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.exit().is_none() {
+            self.group.kill();
+        }
+    }
+}
+
+/// Waits for the end. A function of its own, since what `watch` lends must not be kept.
+pub(super) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    let seen = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+    seen.unwrap_or(Exit { code: None, signal: None })
+}
+
+struct Spawned {
+    id: u32,
+    group: imp::Group,
+    waiter: imp::Waiter,
+    stdin: std::process::ChildStdin,
+    stdout: std::process::ChildStdout,
+    stderr: std::process::ChildStderr,
+}
+
+fn taken<T>(pipe: Option<T>) -> std::io::Result<T> {
+    pipe.ok_or_else(|| std::io::Error::other("a pipe was not made"))
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::io;
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+    use std::process::{Child, Command};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+    use super::{Exit, Spawned, taken};
+
+    /// A process group, whose number is its leader's. The number is good until the leader is reaped:
+    /// afterwards it may be another's, so a reaped group is none any more.
+    #[derive(Clone)]
+    pub(super) struct Group(Arc<Mutex<Option<Pid>>>);
+
+    impl Group {
+        pub(super) fn terminate(&self) {
+            self.signal(Signal::TERM);
+        }
+
+        pub(super) fn kill(&self) {
+            self.signal(Signal::KILL);
+        }
+
+        fn signal(&self, signal: Signal) {
+            let group = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(leader) = *group {
+                // It may have ended meanwhile; then there is nobody to tell.
+                let _ = kill_process_group(leader, signal);
+            }
+        }
+    }
+
+    pub(super) struct Waiter {
+        child: Child,
+        group: Group,
+    }
+
+    impl Waiter {
+        /// Waits for the leader, kills what is left of its group, and reaps it, in this order: as long
+        /// as the leader is not reaped, no other process can have its number.
+        pub(super) fn wait(mut self) -> Exit {
+            let leader = *self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(leader) = leader {
+                let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(leader), seen) {}
+            }
+            self.group.kill();
+            let mut group = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = self.child.wait();
+            *group = None;
+            match status {
+                Ok(status) => Exit { code: status.code(), signal: status.signal() },
+                Err(_) => Exit { code: None, signal: None },
+            }
+        }
+    }
+
+    pub(super) fn spawn(mut command: Command) -> io::Result<Spawned> {
+        // Its own group: what it starts ends with it, and a Ctrl-C at the host's terminal is the host's.
+        let mut child = command.process_group(0).spawn()?;
+        let id = child.id();
+        let leader = i32::try_from(id).ok().and_then(Pid::from_raw);
+        let group = Group(Arc::new(Mutex::new(leader)));
+        let (stdin, stdout, stderr) =
+            (taken(child.stdin.take())?, taken(child.stdout.take())?, taken(child.stderr.take())?);
+        Ok(Spawned { id, group: group.clone(), waiter: Waiter { child, group }, stdin, stdout, stderr })
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    use std::io;
+    use std::process::Command;
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
+
+    use process_wrap::std::{ChildWrapper, CommandWrap, JobObject};
+
+    use super::{Exit, Spawned, taken};
+
+    /// A job object: closing or ending it ends every process in it.
+    #[derive(Clone)]
+    pub(super) struct Group(Arc<Mutex<Box<dyn ChildWrapper>>>);
+
+    impl Group {
+        /// Windows has no signal that asks a program to end.
+        pub(super) fn terminate(&self) {}
+
+        pub(super) fn kill(&self) {
+            let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = child.start_kill();
+        }
+    }
+
+    pub(super) struct Waiter(Group);
+
+    impl Waiter {
+        pub(super) fn wait(self) -> Exit {
+            loop {
+                // `wait` would hold the lock that `kill` needs.
+                let ended = self.0.0.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
+                match ended {
+                    Ok(Some(status)) => {
+                        self.0.kill();
+                        return Exit { code: status.code(), signal: None };
+                    }
+                    Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                    Err(_) => return Exit { code: None, signal: None },
+                }
+            }
+        }
+    }
+
+    pub(super) fn spawn(command: Command) -> io::Result<Spawned> {
+        let mut child = CommandWrap::from(command).wrap(JobObject).spawn()?;
+        let id = child.id();
+        let (stdin, stdout, stderr) =
+            (taken(child.stdin().take())?, taken(child.stdout().take())?, taken(child.stderr().take())?);
+        let group = Group(Arc::new(Mutex::new(child)));
+        Ok(Spawned { id, group: group.clone(), waiter: Waiter(group), stdin, stdout, stderr })
+    }
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask test`: the plugins, then every test of the workspace.
+
+use anyhow::{Result, ensure};
+
+use crate::report::Report;
+use crate::run::{self, in_ci};
+use crate::toolchain::c;
+use crate::{paths, plugins};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Handed on to `cargo test`: a filter, or `-p jackfield --test conformance`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut report = Report::start()?;
+    let tested = all(&args.rest, &mut report);
+    report.close().and(tested)
+}
+
+/// Builds the plugins and runs the tests that `rest` selects.
+pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
+    let built = plugins::build_all(plugins::Progress::Shown)?;
+    ensure!(
+        built.left_out.is_empty() || !in_ci(),
+        "{} plugins left out in CI",
+        built.left_out.len()
+    );
+    built.tell();
+    for left_out in &built.left_out {
+        report.skip(left_out.to_string());
+    }
+    // A test compiles `jackfield.h` as C++ too; where it cannot, it says so itself.
+    let _ = c::compiler_plus_plus();
+    let mut cargo = run::cargo();
+    // One broken test must not hide the others.
+    cargo
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .args(rest);
+    cargo.env("JACKFIELD_SKIPS", report.skips_file());
+    cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
+    report.count(&mut cargo)
+}
