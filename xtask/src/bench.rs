@@ -16,39 +16,54 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let names = names()?;
-    let Some(name) = &args.name else {
-        names.iter().for_each(|name| println!("{name}"));
+    let benches = benches()?;
+    let Some(wanted) = &args.name else {
+        benches.iter().for_each(|bench| println!("{}", bench.name));
         return Ok(());
     };
-    if !names.contains(name) {
-        bail!("no benchmark `{name}`; there are: {}", names.join(", "));
-    }
+    let Some(bench) = benches.iter().find(|bench| bench.name == *wanted) else {
+        let names: Vec<_> = benches.iter().map(|bench| bench.name.as_str()).collect();
+        bail!("no benchmark `{wanted}`; there are: {}", names.join(", "));
+    };
     plugins::build_all(plugins::Progress::Shown)?.tell();
     run::cargo()
-        .args(["bench", "--locked", "--workspace", "--bench", name, "--"])
+        .args([
+            "bench",
+            "--locked",
+            "--package",
+            &bench.package,
+            "--bench",
+            &bench.name,
+            "--",
+        ])
         .args(&args.rest)
         .run()
 }
 
-/// The `[[bench]]` targets of all packages, sorted.
-fn names() -> Result<Vec<String>> {
+struct Bench {
+    name: String,
+    package: String,
+}
+
+/// The `[[bench]]` targets of all packages.
+fn benches() -> Result<Vec<Bench>> {
     let metadata = run::cargo()
         .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
         .read()?;
     let metadata: Value =
         serde_json::from_str(&metadata).context("`cargo metadata` printed no JSON")?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages.flat_map(|package| package["targets"].as_array().into_iter().flatten());
-    let is_bench = |target: &&Value| {
-        target["kind"]
-            .as_array()
-            .is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench"))
-    };
-    let mut names: Vec<String> = targets
-        .filter(is_bench)
-        .filter_map(|target| target["name"].as_str().map(str::to_owned))
-        .collect();
-    names.sort();
-    Ok(names)
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut benches = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let kinds = target["kind"].as_array();
+            if kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench")) {
+                benches.push(Bench {
+                    name: text(&target["name"]),
+                    package: text(&package["name"]),
+                });
+            }
+        }
+    }
+    Ok(benches)
 }

@@ -78,19 +78,7 @@ pub(crate) fn install(from: &Path, to: &Path) -> Result<()> {
     if fs::read(to).is_ok_and(|old| old == new) && mode(from) == mode(to) {
         return Ok(());
     }
-    replace(to, |neighbour| fs::copy(from, neighbour).map(drop))
-}
-
-/// Writes `text` to `to`, unless that is what it holds.
-pub(crate) fn write(to: &Path, text: &str) -> Result<()> {
-    if fs::read_to_string(to).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    replace(to, |neighbour| fs::write(neighbour, text))
-}
-
-fn replace(to: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let neighbour = to.with_added_extension("new");
-    let done = write(&neighbour).and_then(|()| fs::rename(&neighbour, to));
+    let done = fs::copy(from, &neighbour).and_then(|_| fs::rename(&neighbour, to));
     done.with_context(|| format!("cannot write `{}`", to.display()))
 }

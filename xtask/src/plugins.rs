@@ -146,15 +146,7 @@ fn put(plugin: &Plugin, rust: &RustArtefacts, dir: &Path) -> Result<Option<Strin
         Kind::Python { file } => build::python_script(&source.join(file), dir),
     };
     match built {
-        Ok(file) => {
-            let manifest = manifest_of(plugin);
-            match plugin.kind {
-                // A script is called the same everywhere.
-                Kind::Python { .. } => paths::install(&manifest, &dir.join("plugin.toml"))?,
-                _ => build::manifest(&manifest, &file, dir)?,
-            }
-            Ok(None)
-        }
+        Ok(()) => paths::install(&manifest_of(plugin), &dir.join("plugin.toml")).map(|()| None),
         Err(build::Error::Toolchain(error)) => {
             // What an earlier build left would look like a working plugin.
             paths::remove_dir(dir)?;

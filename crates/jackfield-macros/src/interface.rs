@@ -145,6 +145,9 @@ fn capitalised(word: &str) -> String {
 
 fn returns(output: &ReturnType) -> Result<Returns> {
     let ReturnType::Type(_, ty) = output else { return Ok(Returns::Nothing) };
+    if matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()) {
+        return Ok(Returns::Nothing);
+    }
     let Type::Path(path) = &**ty else { return Ok(Returns::Plain((**ty).clone())) };
     let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result") else {
         return Ok(Returns::Plain((**ty).clone()));

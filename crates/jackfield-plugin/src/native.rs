@@ -1,8 +1,7 @@
 //! The plugin as a shared library: `jackfield_register` and the tables it adds.
 //!
 //! `include/jackfield.h` is the contract. Every entry the host calls goes through the panic guard
-//! of `instance.rs`; the tables and the texts in them are never freed, for a library is never
-//! unloaded.
+//! of `instance.rs`; the state behind a table is never freed, for a library is never unloaded.
 
 #![expect(unsafe_code, reason = "the entries of a shared library")]
 
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::native::{
-    ABI_MAJOR, About, Call, Host, NO_INDEX, Registry, Sink, Str, TABLE_ANY_THREAD, TABLE_BINARY, Table, status,
+    ABI_MAJOR, About, Call, Host, NO_INDEX, Registry, Sink, Str, TABLE_ANY_THREAD, TABLE_BINARY, Table, size_1_0, status,
 };
 
 use crate::instance::{Export, Outcome, Served, interfaces, panic_message};
@@ -29,7 +28,10 @@ pub unsafe fn register(export: &'static Export, host: *const Host, registry: *co
     // SAFETY: the caller's contract.
     let (host, registry) = unsafe { (host.as_ref(), registry.as_ref()) };
     let (Some(host), Some(registry)) = (host, registry) else { return status::FAILED };
-    if host.abi_major != ABI_MAJOR {
+    let known = host.abi_major == ABI_MAJOR
+        && host.size as usize >= size_1_0::HOST
+        && registry.size as usize >= size_1_0::REGISTRY;
+    if !known {
         return status::FAILED;
     }
     let lent = Lent { context: host.context, log: host.log };
@@ -94,20 +96,21 @@ fn add(export: &'static Export, registry: &Registry) -> i32 {
     }
     let served = Arc::new(Served::new(export));
     for (position, interface) in described.into_iter().enumerate() {
-        let id = String::leak(interface.id.to_string());
-        let description = String::leak(serde_json::to_string(interface).unwrap_or_default());
+        let id = interface.id.to_string();
+        let description = serde_json::to_string(interface).unwrap_or_default();
         let entry = Box::leak(Box::new(Entry { served: Arc::clone(&served), interface: position }));
-        let table = Box::leak(Box::new(Table {
+        let table = Table {
             size: size_of::<Table>() as u32,
             flags: TABLE_ANY_THREAD | TABLE_BINARY,
-            id: Str::of(id),
-            description: Str::of(description),
+            id: Str::of(&id),
+            description: Str::of(&description),
             state: std::ptr::from_mut(entry).cast(),
             call: Some(call),
             stop: Some(stop),
-        }));
-        // SAFETY: the registry's own function and context; the table lives for ever.
-        let refused = unsafe { add(registry.context, table) };
+        };
+        // SAFETY: the registry's own function and context; the table and its texts outlive the call,
+        // which copies them, and `state` lives for ever.
+        let refused = unsafe { add(registry.context, &table) };
         if refused != status::OK {
             return refused;
         }

@@ -199,7 +199,8 @@ pub enum Status {
     Limit,
     /// The plugin is not running.
     Unavailable,
-    /// The call was not made, or the plugin would not take it: unknown function, wrong arguments.
+    /// The call was not made, or the plugin would not take or could not answer it: unknown function,
+    /// wrong arguments, or an internal error of its that the interface has no type for.
     Refused,
     /// What came back breaks the protocol.
     Protocol,

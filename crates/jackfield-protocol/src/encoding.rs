@@ -19,6 +19,14 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// `json`, `binary`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Json => "json",
+            Encoding::Binary => "binary",
+        }
+    }
+
     /// Appends `value` to `out`.
     pub fn encode<T: Type>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
@@ -51,10 +59,7 @@ impl Encoding {
 
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Encoding::Json => "json",
-            Encoding::Binary => "binary",
-        })
+        f.pad(self.as_str())
     }
 }
 

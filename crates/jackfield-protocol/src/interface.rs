@@ -13,7 +13,8 @@ use crate::types::{TypeDef, TypeRef, Types, is_reserved};
 /// A named, versioned set of functions, with the types they use.
 ///
 /// The JSON of it is the form in which a plugin reports it (`docs/protocol.md`). The *canonical
-/// form* is that JSON without documentation and spaces; its SHA-256 is the [`Fingerprint`].
+/// form* is that JSON without documentation and spaces; its SHA-256 is the [`Fingerprint`]. Members
+/// that are not known here are passed over, so that a later version may add some.
 ///
 /// ```
 /// let greeter = jackfield_protocol::Interface::from_json(r#"{
@@ -24,7 +25,6 @@ use crate::types::{TypeDef, TypeRef, Types, is_reserved};
 /// # Ok::<(), jackfield_protocol::InterfaceError>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Interface {
     /// Name and version.
     #[serde(rename = "interface")]
@@ -50,7 +50,6 @@ impl PartialEq for Interface {
 
 /// A function of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Function {
     /// Kebab-case name.
     pub name: String,
@@ -71,7 +70,6 @@ pub struct Function {
 
 /// A parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Param {
     /// Kebab-case name.
     pub name: String,
@@ -138,16 +136,24 @@ impl Interface {
         }
         let interface =
             Self { id, docs, types: types.defined, functions, fingerprint: OnceLock::new() };
-        interface.check()?;
-        Ok(interface)
+        interface.checked()
+    }
+
+    /// The description, if it is sound, with one way to say each thing.
+    pub fn checked(mut self) -> Result<Self, InterfaceError> {
+        self.check()?;
+        for function in &mut self.functions {
+            // `-> ()` is no result at all.
+            function.result = function.result.take().filter(|result| *result != TypeRef::UNIT);
+        }
+        Ok(self)
     }
 
     /// Reads a description that somebody else wrote, and checks it.
     pub fn from_json(json: &str) -> Result<Self, InterfaceError> {
         let interface: Self = serde_json::from_str(json)
             .map_err(|error| InterfaceError::Unreadable { what: error.to_string() })?;
-        interface.check()?;
-        Ok(interface)
+        interface.checked()
     }
 
     /// The function of this name, in any accepted spelling, with its position.
@@ -182,7 +188,7 @@ impl Interface {
 
     /// Checks that names are well-formed, unique and defined, map keys are keys, and no type
     /// contains itself.
-    pub fn check(&self) -> Result<(), InterfaceError> {
+    fn check(&self) -> Result<(), InterfaceError> {
         let unsound =
             |what: String| InterfaceError::Unsound { interface: self.id.to_string(), what };
         let kebab = |name: &str| match is_kebab(name) {

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::encoding::Encoding;
@@ -117,7 +119,8 @@ pub struct Hello {
     pub protocol: ProtocolVersion,
     /// `jackfield/0.1.0`: for logs.
     pub host: String,
-    /// Encodings the host can use, the preferred one last.
+    /// Encodings the host can use, the preferred one last. Unknown ones are passed over.
+    #[serde(default, deserialize_with = "known_encodings")]
     pub encodings: Vec<Encoding>,
     /// Features the host offers ([`feature`]).
     #[serde(default)]
@@ -131,8 +134,8 @@ pub struct HelloAnswer {
     pub protocol: ProtocolVersion,
     /// Who it is.
     pub plugin: PluginName,
-    /// Encodings the plugin understands; JSON always.
-    #[serde(default)]
+    /// Encodings the plugin understands; JSON always. Unknown ones are passed over.
+    #[serde(default, deserialize_with = "known_encodings")]
     pub encodings: Vec<Encoding>,
     /// Features the plugin offers.
     #[serde(default)]
@@ -142,6 +145,12 @@ pub struct HelloAnswer {
     pub capabilities: Vec<Capability>,
     /// What it offers.
     pub interfaces: Vec<Offer>,
+}
+
+fn known_encodings<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Encoding>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let known = [Encoding::Json, Encoding::Binary];
+    Ok(names.iter().filter_map(|name| known.into_iter().find(|known| known.as_str() == name)).collect())
 }
 
 /// Name and version of a plugin.
@@ -159,7 +168,7 @@ fn zero() -> String {
 }
 
 /// An interface that a plugin offers: by description, or, where it has none, by name alone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Offer {
     /// `"demo:greeter/greeter@1.0.0"`: what its types are is not known.
@@ -183,6 +192,30 @@ impl Offer {
             Offer::Named(_) => None,
             Offer::Described(interface) => Some(interface),
         }
+    }
+}
+
+// By hand: serde's untagged enums say only that nothing matched, and not what is wrong with it.
+impl<'de> Deserialize<'de> for Offer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Offer;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an interface or its description")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Offer, E> {
+                name.parse().map(Offer::Named).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Offer, A::Error> {
+                let description = Interface::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Offer::Described(Box::new(description)))
+            }
+        }
+        from.deserialize_any(Either)
     }
 }
 
@@ -246,8 +279,8 @@ pub struct RpcError<'a> {
     /// For people.
     #[serde(borrow, default)]
     pub message: Cow<'a, str>,
-    /// For programs.
-    #[serde(borrow, default)]
+    /// For programs. `null` is a value; absent is none.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub data: Option<&'a RawValue>,
 }
 
@@ -262,14 +295,13 @@ impl<'a> Message<'a> {
             method: Option<Cow<'a, str>>,
             #[serde(borrow, default)]
             params: Option<&'a RawValue>,
-            #[serde(borrow, default)]
+            #[serde(borrow, default, deserialize_with = "present")]
             result: Option<&'a RawValue>,
             #[serde(borrow, default)]
             error: Option<RpcError<'a>>,
             #[serde(default, rename = "_meta")]
             meta: Meta,
         }
-        // `"result": null` is a success without a value, and must not be read as "no result".
         if line.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(NotAMessage { why: "not a JSON object".to_owned() });
         }
@@ -284,10 +316,17 @@ impl<'a> Message<'a> {
             }
             Line { error: Some(error), id, .. } => Ok(Message::Error { id, error }),
             Line { result: Some(result), id: Some(id), .. } => Ok(Message::Answer { id, result }),
-            Line { id: Some(id), .. } => Ok(Message::Answer { id, result: RawValue::NULL }),
+            Line { id: Some(_), .. } => {
+                Err(NotAMessage { why: "neither `method` nor `result` nor `error`".to_owned() })
+            }
             _ => Err(NotAMessage { why: "neither `method` nor `id`".to_owned() }),
         }
     }
+}
+
+/// A member that is there, even if it is `null`: a success may have no value.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 /// Why a line is no message.
@@ -376,6 +415,8 @@ mod tests {
         check(r#"{"id":7,"error":{"code":1,"message":"no"}}"#, expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "no", data: None } }"#]]);
         check("starting up ...", expect!["noise: not a JSON object"]);
         check("[1]", expect!["noise: not a JSON object"]);
+        check(r#"{"id":7}"#, expect!["noise: neither `method` nor `result` nor `error`"]);
+        check(r#"{"id":7,"error":{"code":1,"data":null}}"#, expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "", data: Some(RawValue(null)) } }"#]]);
         check("{}", expect!["noise: neither `method` nor `id`"]);
         check(r#"{"id":-1,"result":1}"#, expect!["noise: invalid value: integer `-1`, expected u64 at line 1 column 8"]);
     }

@@ -204,7 +204,7 @@ pub struct Registry {
     pub context: *mut c_void,
     /// `[register]` Says who the plugin is. The strings are copied. 0, or the host's refusal.
     pub about: Option<unsafe extern "C" fn(context: *mut c_void, about: *const About) -> i32>,
-    /// `[register]` Adds an interface. The table must live as long as the process. 0, or refusal.
+    /// `[register]` Adds an interface. The table and its texts are copied. 0, or refusal.
     pub add: Option<unsafe extern "C" fn(context: *mut c_void, interface: *const Table) -> i32>,
 }
 
@@ -290,6 +290,24 @@ pub struct Sink {
     pub context: *mut c_void,
     /// `[thread of the call]` Appends a copy of the bytes. 0, or nonzero when the answer is too large.
     pub write: Option<unsafe extern "C" fn(context: *mut c_void, bytes: Str) -> i32>,
+}
+
+/// Sizes of the tables of ABI 1.0: the least that any library of ABI 1 has. They never change.
+pub mod size_1_0 {
+    use super::{About, Call, Host, Registry, Sink, Table};
+
+    /// Of `jf_host`.
+    pub const HOST: usize = std::mem::offset_of!(Host, log) + size_of::<usize>();
+    /// Of `jf_registry`.
+    pub const REGISTRY: usize = std::mem::offset_of!(Registry, add) + size_of::<usize>();
+    /// Of `jf_about`.
+    pub const ABOUT: usize = std::mem::offset_of!(About, capabilities) + 2 * size_of::<usize>();
+    /// Of `jf_interface`.
+    pub const TABLE: usize = std::mem::offset_of!(Table, stop) + size_of::<usize>();
+    /// Of `jf_call`.
+    pub const CALL: usize = std::mem::offset_of!(Call, traceparent) + 2 * size_of::<usize>();
+    /// Of `jf_sink`.
+    pub const SINK: usize = std::mem::offset_of!(Sink, write) + size_of::<usize>();
 }
 
 /// `jf_register_fn`.

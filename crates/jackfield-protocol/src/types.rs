@@ -233,7 +233,6 @@ pub enum TypeDef {
 
 /// A field of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Field {
     /// Kebab-case name.
     pub name: String,
@@ -244,7 +243,6 @@ pub struct Field {
 
 /// A case of a variant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Case {
     /// Kebab-case name.
     pub name: String,

@@ -330,7 +330,11 @@ async fn call_dynamic(
     let arguments = match known {
         Some((interface, function)) => dynamic::check_arguments(interface, function, &arguments)
             .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?,
-        None => arguments,
+        None if arguments.is_object() => arguments,
+        None => {
+            let why = "without a description of the interface, arguments are given by name: an object";
+            return Err(fail(Cause::Refused { why: why.to_owned() }));
+        }
     };
     let mut encoded = Buffer::new();
     serde_json::to_writer(&mut *encoded, &arguments)

@@ -26,8 +26,6 @@ pub(crate) struct Discovery {
     pub(crate) refused: Vec<Refused>,
     /// Plugins whose name another one has taken, sorted by name, the strongest first.
     pub(crate) shadowed: Vec<Shadowed>,
-    /// Files and directories passed by: those that are no plugins.
-    pub(crate) ignored: usize,
 }
 
 /// A plugin, found and not yet loaded.
@@ -86,7 +84,6 @@ pub(crate) fn discover(dirs: &[PathBuf], explicit: &[PathBuf]) -> Discovery {
 struct Search {
     candidates: Vec<(usize, Found)>,
     refused: Vec<Refused>,
-    ignored: usize,
     /// Position of the directory or path that is being looked at: a lower one wins.
     rank: usize,
     /// Manifests, bare files, and the entries of manifests, symbolic links resolved. One that is met
@@ -110,9 +107,8 @@ impl Search {
         }
         for path in paths {
             let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            match look_at(&path).filter(|_| !hidden) {
-                Some(found) => self.note(&path, found),
-                None => self.ignored += 1,
+            if let Some(found) = look_at(&path).filter(|_| !hidden) {
+                self.note(&path, found);
             }
         }
     }
@@ -154,12 +150,7 @@ impl Search {
         }
         shadowed.sort_by(|a, b| a.name.cmp(&b.name));
         self.refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
-        Discovery {
-            found: winners.into_values().collect(),
-            refused: self.refused,
-            shadowed,
-            ignored: self.ignored,
-        }
+        Discovery { found: winners.into_values().collect(), refused: self.refused, shadowed }
     }
 }
 

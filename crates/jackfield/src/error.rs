@@ -78,6 +78,12 @@ pub enum LoadError {
     /// A description that the plugin reports, or that its manifest names, cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// It offers one interface twice, in two versions say.
+    #[error("the plugin offers `{interface}` twice")]
+    OfferedTwice {
+        /// The interface, without a version.
+        interface: String,
+    },
     /// It offers nothing.
     #[error("the plugin offers no interface")]
     NoInterface,

@@ -337,6 +337,11 @@ fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
     if about.interfaces.is_empty() {
         return Err(LoadError::NoInterface);
     }
+    let twice = |(at, offered): &(usize, &Offered)| about.interfaces[..*at].iter().any(|other| other.id.same_name(&offered.id));
+    if let Some((_, offered)) = about.interfaces.iter().enumerate().find(twice) {
+        // A method is called by the interface's name, which would not tell the two apart.
+        return Err(LoadError::OfferedTwice { interface: offered.id.unversioned() });
+    }
     let differs = |what, manifest: String, plugin: String| Err(LoadError::NotAsDeclared { what, manifest, plugin });
     if let Some(version) = &manifest.version
         && about.version != version.to_string()

@@ -50,7 +50,10 @@ pub use jackfield_protocol::{
     call::{Cause, Failure},
 };
 pub use limits::Limits;
-pub use manifest::{LimitRefusal, LimitsSpec, Manifest, ManifestError, MechanismKind, UnitError, parse_duration};
+pub use manifest::{
+    LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem, MechanismKind, Position, UnitError,
+    UnknownMechanism, parse_duration,
+};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
 

@@ -1,5 +1,4 @@
-//! One function for each kind of plugin: from its source to a file in its directory, whose path
-//! it gives back.
+//! One function for each kind of plugin: from its source to a file in its directory.
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX, EXE_SUFFIX};
 use std::fs;
@@ -66,12 +65,12 @@ impl RustArtefacts {
     }
 
     /// Puts the shared library of the package in `source` into `dir`.
-    pub(crate) fn put_library(&self, source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+    pub(crate) fn put_library(&self, source: &Path, dir: &Path) -> Result<(), Error> {
         Ok(put(self.find(source, ArtefactKind::Library)?, dir)?)
     }
 
     /// Puts the program of the package in `source` into `dir`.
-    pub(crate) fn put_program(&self, source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+    pub(crate) fn put_program(&self, source: &Path, dir: &Path) -> Result<(), Error> {
         Ok(put(self.program(source)?, dir)?)
     }
 
@@ -124,10 +123,10 @@ fn artefact(message: &Value) -> Option<Artefact> {
 }
 
 /// Compiles one C file against `jackfield.h`, unless the library is newer than both.
-pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<(), Error> {
     let library = dir.join(library_name(dir));
     if is_newer(&library, &[source, &include_dir().join("jackfield.h")]) {
-        return Ok(library);
+        return Ok(());
     }
     let compiler = c::compiler().map_err(Error::Toolchain)?;
     let built = scratch(dir)?.join(library_name(dir));
@@ -144,11 +143,11 @@ pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
     cc.run_quietly()?;
     fs::rename(&built, &library)
         .with_context(|| format!("cannot write `{}`", library.display()))?;
-    Ok(library)
+    Ok(())
 }
 
 /// Builds the Go program in `source`; cgo is off, so it needs no C compiler.
-pub(crate) fn go_program(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn go_program(source: &Path, dir: &Path) -> Result<(), Error> {
     let go = Go::find_or_fetch().map_err(Error::Toolchain)?;
     let built = scratch(dir)?.join(format!("{}{EXE_SUFFIX}", name(dir)));
     let mut build = go.command();
@@ -162,7 +161,7 @@ pub(crate) fn go_program(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Builds the Go package in `source` as a shared library for C.
-pub(crate) fn go_library(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn go_library(source: &Path, dir: &Path) -> Result<(), Error> {
     let go = Go::find_or_fetch().map_err(Error::Toolchain)?;
     let compiler = c::compiler().map_err(Error::Toolchain)?;
     let built = scratch(dir)?.join(library_name(dir));
@@ -189,24 +188,21 @@ pub(crate) fn go_library(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Copies a script, and sees to it that it can run.
-pub(crate) fn python_script(source: &Path, dir: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn python_script(source: &Path, dir: &Path) -> Result<(), Error> {
     pypi::python().map_err(Error::Toolchain)?;
     Ok(put(source, dir)?)
 }
 
-/// Puts a copy of `file` into `dir` and gives its place there.
-fn put(file: &Path, dir: &Path) -> Result<PathBuf> {
+fn put(file: &Path, dir: &Path) -> Result<()> {
     let name = file
         .file_name()
         .with_context(|| format!("`{}` has no name", file.display()))?;
-    let copy = dir.join(name);
-    paths::install(file, &copy)?;
-    Ok(copy)
+    paths::install(file, &dir.join(name))
 }
 
 /// Where a build may leave more than the plugin: Go writes a header beside its library.
 fn scratch(dir: &Path) -> Result<PathBuf> {
-    let scratch = paths::target().join("scratch").join(name(dir));
+    let scratch = paths::target().join("plugins-build").join(name(dir));
     paths::make_dir(&scratch)?;
     Ok(scratch)
 }
@@ -226,24 +222,6 @@ fn library_name(dir: &Path) -> String {
 
 fn include_dir() -> PathBuf {
     paths::root().join("crates/jackfield-plugin/include")
-}
-
-/// Puts the manifest at `source` into `dir`, with the name that the plugin's file has here.
-///
-/// The sources name the file as Linux does; elsewhere a library ends in `.dylib` or `.dll` and a
-/// program in `.exe`.
-pub(crate) fn manifest(source: &Path, file: &Path, dir: &Path) -> Result<()> {
-    let text = fs::read_to_string(source)
-        .with_context(|| format!("cannot read `{}`", source.display()))?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let with_entry = |line: &str| match line.starts_with("entry = ") {
-        true => format!("entry = \"{name}\"\n"),
-        false => format!("{line}\n"),
-    };
-    paths::write(
-        &dir.join("plugin.toml"),
-        &text.lines().map(with_entry).collect::<String>(),
-    )
 }
 
 fn is_newer(made: &Path, sources: &[&Path]) -> bool {

@@ -51,6 +51,9 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("zoo-process", "fixtures/zoo", RustProgram),
     plugin("misbehave", "fixtures/misbehave", RustLibrary),
     plugin("misbehave-process", "fixtures/misbehave", RustProgram),
+    plugin("skewed", "fixtures/skewed", RustLibrary),
+    plugin("skewed-process", "fixtures/skewed", RustProgram),
+    plugin("panics", "fixtures/panics", RustLibrary),
 ];
 
 impl Plugin {

@@ -50,9 +50,6 @@ fn described(discovery: &Discovery, root: &Path) -> String {
     for Shadowed { name, path, by } in &discovery.shadowed {
         text += &format!("{name} shadowed: {} by {}\n", path.display(), by.display());
     }
-    if discovery.ignored > 0 {
-        text += &format!("ignored: {}\n", discovery.ignored);
-    }
     text.replace(&format!("{}/", root.display()), "")
 }
 
@@ -78,7 +75,6 @@ fn a_file_is_a_plugin_when_it_is_called_like_a_library_or_is_executable() {
             greet: process a/greet.py from a/greet.py (bare)
             resize-fast: native a/libResize_fast.so from a/libResize_fast.so (bare)
             shout: process a/shout from a/shout (bare)
-            ignored: 4
         "#]],
     );
 }

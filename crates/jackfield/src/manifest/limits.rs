@@ -40,6 +40,31 @@ pub struct LimitRefusal {
     why: &'static str,
 }
 
+impl MechanismKind {
+    /// The limits that the mechanism cannot enforce, by their names in a manifest, each with the reason.
+    pub const fn unenforced(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            MechanismKind::Process => &[],
+            MechanismKind::Native => &[
+                (
+                    "start_timeout",
+                    "the operating system cannot be interrupted while it loads a native plugin",
+                ),
+                ("call_timeout", "a native plugin cannot be stopped in the middle of a call"),
+                ("stop_grace", "a native plugin stays in memory, so that nothing waits for its end"),
+                (
+                    "calls_in_flight",
+                    "a native plugin is called on its callers' threads, however many they are",
+                ),
+                (
+                    "call_bytes_in_flight",
+                    "a native plugin reads its arguments from its callers' memory",
+                ),
+            ],
+        }
+    }
+}
+
 impl LimitsSpec {
     /// The limits set here that `mechanism` cannot enforce, each with the reason.
     ///
@@ -54,40 +79,16 @@ impl LimitsSpec {
     /// );
     /// ```
     pub fn refusals(&self, mechanism: MechanismKind) -> Vec<LimitRefusal> {
-        let set = [
-            (
-                "start_timeout",
-                self.start_timeout.is_some(),
-                "the operating system cannot be interrupted while it loads a native plugin",
-            ),
-            (
-                "call_timeout",
-                self.call_timeout.is_some(),
-                "a native plugin cannot be stopped in the middle of a call",
-            ),
-            (
-                "stop_grace",
-                self.stop_grace.is_some(),
-                "a native plugin stays in memory, so that nothing waits for its end",
-            ),
-            (
-                "calls_in_flight",
-                self.calls_in_flight.is_some(),
-                "a native plugin is called on its callers' threads, however many they are",
-            ),
-            (
-                "call_bytes_in_flight",
-                self.call_bytes_in_flight.is_some(),
-                "a native plugin reads its arguments from its callers' memory",
-            ),
-        ];
-        match mechanism {
-            MechanismKind::Process => Vec::new(),
-            MechanismKind::Native => {
-                let refused = set.into_iter().filter(|(_, is_set, _)| *is_set);
-                refused.map(|(limit, _, why)| LimitRefusal { limit, mechanism, why }).collect()
-            }
-        }
+        let is_set = |limit: &str| match limit {
+            "start_timeout" => self.start_timeout.is_some(),
+            "call_timeout" => self.call_timeout.is_some(),
+            "stop_grace" => self.stop_grace.is_some(),
+            "answer_bytes" => self.answer_bytes.is_some(),
+            "calls_in_flight" => self.calls_in_flight.is_some(),
+            _ => self.call_bytes_in_flight.is_some(),
+        };
+        let refused = mechanism.unenforced().iter().filter(|(limit, _)| is_set(limit));
+        refused.map(|&(limit, why)| LimitRefusal { limit, mechanism, why }).collect()
     }
 
     /// `limits` with what is set here in place of what is there.

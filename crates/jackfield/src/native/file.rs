@@ -56,7 +56,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), LibraryError> {
     }
     match address(HEADER_SYMBOL) {
         Some(address) => check_header(&file, address),
-        None => Ok(()),
+        None => refuse(format!("a library without `{HEADER_SYMBOL}`, so its ABI is not known")),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jackfield_protocol::native::{
     ABI_MAJOR, ABI_MINOR, About, Call, Host, REGISTER_SYMBOL, RegisterFn, Registry, Sink, Str, TABLE_ANY_THREAD,
-    TABLE_BINARY, Table, level, status,
+    TABLE_BINARY, Table, level, size_1_0, status,
 };
 use tracing::Level;
 
@@ -40,8 +40,8 @@ pub(super) struct Registration {
     pub(super) description: String,
     pub(super) binary: bool,
     table: Table,
-    /// Held during a call of a table that takes one at a time.
-    one_at_a_time: Option<Mutex<()>>,
+    /// Held during a call of a table that takes one at a time: the plugin's, not the table's.
+    one_at_a_time: Option<Arc<Mutex<()>>>,
 }
 
 /// Loads the library at `path`, which must be a checked, private copy, and lets it register.
@@ -102,6 +102,7 @@ struct Collected {
     about: Option<(String, String, String)>,
     interfaces: Vec<Registration>,
     refusals: Vec<String>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Collected {
@@ -207,8 +208,8 @@ unsafe extern "C" fn registry_about(context: *mut c_void, about: *const About) -
         collected.refusals.push("gave a null table to `about`".to_owned());
         return status::FAILED;
     };
-    if (about.size as usize) < size_of::<About>() {
-        collected.refusals.push(too_small("jf_about", about.size, size_of::<About>()));
+    if (about.size as usize) < size_1_0::ABOUT {
+        collected.refusals.push(too_small("jf_about", about.size, size_1_0::ABOUT));
         return status::FAILED;
     }
     match [about.name, about.version, about.capabilities].map(text) {
@@ -228,15 +229,19 @@ unsafe extern "C" fn registry_add(context: *mut c_void, interface: *const Table)
     // SAFETY: `context` is the `Mutex` that `load` holds while `register` runs.
     let collected = unsafe { &*context.cast::<Mutex<Collected>>() };
     let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the plugin passes a table that lives as long as the process, or null.
-    let Some(table) = (unsafe { interface.as_ref() }) else {
+    if interface.is_null() {
         collected.refusals.push("added a null table".to_owned());
         return status::FAILED;
-    };
-    if (table.size as usize) < size_of::<Table>() {
-        collected.refusals.push(too_small("jf_interface", table.size, size_of::<Table>()));
+    }
+    // SAFETY: not null; the plugin passes a table that lives while this runs, and every table starts
+    // with its size.
+    let size = unsafe { interface.cast::<u32>().read() };
+    if (size as usize) < size_1_0::TABLE {
+        collected.refusals.push(too_small("jf_interface", size, size_1_0::TABLE));
         return status::FAILED;
     }
+    // SAFETY: the table is at least as long as that of ABI 1.0, which is all that is read of it.
+    let table = unsafe { *interface };
     if table.call.is_none() {
         collected.refusals.push("added a table without `call`".to_owned());
         return status::FAILED;
@@ -245,13 +250,14 @@ unsafe extern "C" fn registry_add(context: *mut c_void, interface: *const Table)
         collected.refusals.push("added a table with a text that is not UTF-8".to_owned());
         return status::FAILED;
     };
-    collected.interfaces.push(Registration {
+    let registration = Registration {
         id,
         description,
         binary: table.flags & TABLE_BINARY != 0,
-        table: *table,
-        one_at_a_time: (table.flags & TABLE_ANY_THREAD == 0).then(|| Mutex::new(())),
-    });
+        table,
+        one_at_a_time: (table.flags & TABLE_ANY_THREAD == 0).then(|| Arc::clone(&collected.turn)),
+    };
+    collected.interfaces.push(registration);
     status::OK
 }
 
@@ -264,3 +270,6 @@ fn text(text: Str) -> Option<String> {
     let bytes = unsafe { text.bytes() };
     String::from_utf8(bytes.to_vec()).ok()
 }
+
+/// A table of ours is a table of ABI 1.0. When it grows, `registry_add` must copy what is there.
+const _: () = assert!(size_of::<Table>() == size_1_0::TABLE && size_of::<About>() == size_1_0::ABOUT);

@@ -86,7 +86,7 @@ impl NativeSession {
                 limit: "answer_bytes",
                 what: format!("the answer is longer than {} bytes", self.answer_bytes_max),
             }),
-            status::FAILED => Err(Cause::Protocol { what: format!("it could not answer: {}", text(&bytes)) }),
+            status::FAILED => Err(Cause::Refused { why: format!("it could not answer: {}", text(&bytes)) }),
             other => Err(Cause::Protocol { what: format!("it answered with status {other}") }),
         }
     }

@@ -12,8 +12,8 @@ use super::{Output, StartError};
 use crate::log::PluginLog;
 use crate::mechanism::{About, Offered, Spec};
 
-/// Id of the hello; calls have higher ones.
-const HELLO_ID: u64 = 0;
+/// Id of the hello; calls have higher ones. Not 0, which is false in Python and JavaScript.
+pub(super) const HELLO_ID: u64 = 1;
 
 /// Bytes of stray output before `hello` is answered, after which the program is given up.
 const NOISE_BYTES_MAX: u64 = 64 * 1024;
@@ -147,9 +147,9 @@ fn believe(answer: HelloAnswer) -> Result<About, StartError> {
         interfaces.push(match offer {
             Offer::Named(id) => Offered { id, description: None, binary: false },
             Offer::Described(description) => {
-                description.check().map_err(|error| StartError::Hello { what: error.to_string() })?;
+                let description = description.checked().map_err(|error| StartError::Hello { what: error.to_string() })?;
                 let id = description.id.clone();
-                Offered { id, description: Some((*description).into()), binary: binary && frames }
+                Offered { id, description: Some(description.into()), binary: binary && frames }
             }
         });
     }

@@ -75,7 +75,7 @@ impl ProcessSession {
             log,
             writer,
             pending: Mutex::new(Pending::Open(HashMap::new())),
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(super::hello::HELLO_ID + 1),
             calls: Arc::new(Semaphore::new(limits.calls_in_flight_max.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(limits.call_bytes_in_flight_max.min(Semaphore::MAX_PERMITS))),
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
@@ -292,7 +292,10 @@ impl Future for Waiting {
         if let Poll::Ready(answer) = Pin::new(&mut self.call.answered).poll(context) {
             self.call.over = true;
             let gone = || Err(Cause::Unavailable { why: "the host gave it up".to_owned() });
-            return Poll::Ready(answer.unwrap_or_else(|_| gone()));
+            return Poll::Ready(match answer.unwrap_or_else(|_| gone()) {
+                Err(Cause::Timeout { .. }) => Err(Cause::Timeout { after: self.timeout }),
+                answer => answer,
+            });
         }
         if self.deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(Cause::Timeout { after: self.timeout }));
@@ -410,7 +413,12 @@ fn take_line(line: &[u8], shared: &Arc<Shared>) {
             message::write_error(&mut refusal, Some(id), code::METHOD_NOT_FOUND, &why, b"");
             shared.writer.send(&refusal, true);
         }
-        Err(_) => {
+        Err(error) => {
+            // A broken answer ends the call it names, which would otherwise wait for its deadline.
+            let what = format!("its answer cannot be read: {error}");
+            if id_in(line).is_some_and(|id| shared.settle(id, Err(Cause::Protocol { what }))) {
+                return;
+            }
             let text = String::from_utf8_lossy(line);
             if !text.trim().is_empty() {
                 shared.log.stray(&text);
@@ -446,9 +454,11 @@ fn read_error(shared: &Shared, error: &RpcError<'_>) -> Result<Answer, Cause> {
         code::INVALID_PARAMS | code::INVALID_REQUEST | code::PARSE => Cause::Refused { why },
         code::PANICKED => Cause::Panicked { message: why },
         code::CANCELLED => Cause::Cancelled,
+        // How long it had, whoever waits for it knows.
+        code::TIMEOUT => Cause::Timeout { after: Duration::ZERO },
         code::LIMIT => Cause::Limit { limit: "of the plugin's own", what: why },
         code::UNAVAILABLE => Cause::Unavailable { why },
-        other => Cause::Protocol { what: format!("it could not answer: {why} (code {other})") },
+        other => Cause::Refused { why: format!("it could not answer: {why} (code {other})") },
     })
 }
 

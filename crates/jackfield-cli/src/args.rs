@@ -1,0 +1,183 @@
+//! What can be typed. Each flag is declared here once; its documentation is its help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::output::Color;
+
+/// Lists, calls and inspects plugins.
+///
+/// Data is written to stdout, everything else to stderr. The exit code is 0 when it was done, 1 when
+/// the plugin answered with its own error, 2 when it could not be done.
+#[derive(Debug, Parser)]
+#[command(name = "jackfield", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// A directory with plugins; may be repeated, the first with a plugin of some name has it.
+    /// Default: the directories in the variable JACKFIELD_PLUGINS, written like PATH.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) plugins: Vec<PathBuf>,
+
+    /// Writes data as JSON, on one line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// When to use colour. `auto` is: on a terminal, unless the variable NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
+    pub(crate) color: Color,
+
+    /// Shows what plugins log: their warnings are always shown, `-v` adds what they report, `-vv` all.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    List(List),
+    Call(Call),
+    Inspect(Inspect),
+    /// Works with the interfaces of a plugin.
+    #[command(subcommand)]
+    Interface(InterfaceVerb),
+    Completions(Completions),
+}
+
+/// Lists the plugins, what was refused and why, and what is shadowed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Exits with 2 when something was refused.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Calls a function and writes its answer as JSON.
+///
+/// When the plugin answers with its own error, that error is written, and the exit code is 1.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Call {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+
+    /// The function: `greet`, `greeter.greet` or `demo:greeter/greeter.greet`.
+    pub(crate) function: String,
+
+    /// The arguments as JSON, an object by name or an array by position; `-` reads them from stdin.
+    #[arg(value_name = "ARGS", default_value = "{}", hide_default_value = true)]
+    pub(crate) arguments: String,
+
+    /// Makes the call N times, one after the other, and writes how long the calls took and how many
+    /// were made in a second, in place of the answer.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) repeat: Option<u32>,
+
+    /// Time for each call, as in `250ms`, `5s`, `2m`. Default: the plugin's `call_timeout`.
+    #[arg(long, value_name = "TIME", value_parser = jackfield::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Shows everything that is known of a plugin.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InterfaceVerb {
+    Export(Export),
+}
+
+/// Writes an interface in a form that others read.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+
+    /// The interface: `greeter`, `demo:greeter/greeter` or `demo:greeter/greeter@1.0.0`. May be left
+    /// out when the plugin has only one.
+    pub(crate) interface: Option<String>,
+
+    /// The form.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// A form of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// WIT, the text form of the component model.
+    #[default]
+    Wit,
+    /// JSON Schema 2020-12 of the parameters, results and errors.
+    JsonSchema,
+    /// The description itself, as plugins report it.
+    Json,
+}
+
+/// Writes a script that completes this command in a shell.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(line: &str, expected: Expect) {
+        let words = std::iter::once("jackfield").chain(line.split_whitespace());
+        expected.assert_eq(&match Args::try_parse_from(words) {
+            Ok(args) => format!("{:?} {:?}", args.plugins, args.verb),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    #[test]
+    fn the_declarations_agree_with_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_global_flag_may_stand_before_or_after_the_verb() {
+        check("--plugins a --plugins b list --strict", expect![[r#"["a", "b"] List(List { strict: true })"#]]);
+        check("list --plugins a", expect![[r#"["a"] List(List { strict: false })"#]]);
+    }
+
+    #[test]
+    fn a_call_has_arguments_or_none() {
+        check("call english greet --repeat 2", expect![]);
+        check("call english greet", expect![[r#"[] Call(Call { plugin: "english", function: "greet", arguments: "{}", repeat: None, timeout: None })"#]]);
+        check("call english greet - --repeat 10 --timeout 5s", expect![[r#"[] Call(Call { plugin: "english", function: "greet", arguments: "-", repeat: Some(10), timeout: Some(5s) })"#]]);
+        check("call english greet {} --timeout 5", expect![[r#"
+            error: invalid value '5' for '--timeout <TIME>': "5" is not a duration: a whole number and `ms`, `s`, `m` or `h`, as in "250ms"
+
+            For more information, try '--help'.
+        "#]]);
+        check("call english greet {} --repeat 0", expect![[r#"
+            error: invalid value '0' for '--repeat <N>': 0 is not in 1..=10000000
+
+            For more information, try '--help'.
+        "#]]);
+    }
+
+    #[test]
+    fn an_interface_is_exported_as_wit_unless_said_otherwise() {
+        check("interface export english", expect![[r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#]]);
+        check("interface export english greeter --format json-schema", expect![[r#"[] Interface(Export(Export { plugin: "english", interface: Some("greeter"), format: JsonSchema }))"#]]);
+        check("interface export english --format proto", expect![[r#"
+            error: invalid value 'proto' for '--format <FORMAT>'
+              [possible values: wit, json-schema, json]
+
+            For more information, try '--help'.
+        "#]]);
+    }
+}

@@ -1,0 +1,203 @@
+//! `jackfield list`.
+
+use anyhow::Result;
+use jackfield::{Host, PluginInfo};
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::args;
+use crate::output::{Out, Paint, columns, plain};
+use crate::report;
+use crate::session::Session;
+
+pub(crate) fn run(session: &Session, list: &args::List, out: &Out) -> Result<Outcome> {
+    let listing = Listing::of(session.host());
+    match out.json {
+        true => out.value(&serde_json::to_value(&listing)?)?,
+        false => out.text(&listing.text(out.paint))?,
+    }
+    Ok(match list.strict && !listing.refused.is_empty() {
+        true => Outcome::NotAllWell,
+        false => Outcome::Done,
+    })
+}
+
+/// What is listed.
+#[derive(Debug, Default, Serialize)]
+struct Listing {
+    plugins: Vec<Row>,
+    refused: Vec<Refused>,
+    shadowed: Vec<Shadowed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    version: String,
+    mechanism: &'static str,
+    state: &'static str,
+    interfaces: Vec<String>,
+    capabilities: Vec<String>,
+    source: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    name: String,
+    path: String,
+    /// The error, then its causes.
+    reason: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shadowed {
+    name: String,
+    path: String,
+    by: String,
+}
+
+impl Listing {
+    fn of(host: &Host) -> Self {
+        let refused = host.refused().iter().map(|refused| Refused {
+            name: refused.name.clone(),
+            path: refused.path.display().to_string(),
+            reason: report::chain(&refused.reason),
+        });
+        let shadowed = host.shadowed().iter().map(|shadowed| Shadowed {
+            name: shadowed.name.clone(),
+            path: shadowed.path.display().to_string(),
+            by: shadowed.by.display().to_string(),
+        });
+        Self {
+            plugins: host.plugins().iter().map(|plugin| Row::of(&plugin.info())).collect(),
+            refused: refused.collect(),
+            shadowed: shadowed.collect(),
+        }
+    }
+
+    fn text(&self, paint: Paint) -> String {
+        let mut text = String::new();
+        if self.plugins.is_empty() {
+            text += "no plugins\n";
+        } else {
+            let header = ["NAME", "VERSION", "MECHANISM", "STATE", "INTERFACES", "CAPABILITIES", "SOURCE"];
+            let mut rows = vec![header.map(str::to_owned).to_vec()];
+            rows.extend(self.plugins.iter().map(Row::cells));
+            for (at, line) in columns(&rows).iter().enumerate() {
+                let line = if at == 0 { paint.bold(line) } else { line.clone() };
+                text += &format!("{line}\n");
+            }
+        }
+        if !self.refused.is_empty() {
+            text += &format!("\n{}\n", paint.red("refused"));
+        }
+        for Refused { name, path, reason } in &self.refused {
+            text += &format!("  {}  {}\n", plain(name), plain(path));
+            for (depth, cause) in reason.iter().enumerate() {
+                let label = if depth == 0 { "" } else { "caused by: " };
+                text += &format!("    {label}{cause}\n");
+            }
+        }
+        if !self.shadowed.is_empty() {
+            text += &format!("\n{}\n", paint.bold("shadowed"));
+        }
+        for Shadowed { name, path, by } in &self.shadowed {
+            text += &format!("  {}  {}  by {}\n", plain(name), plain(path), plain(by));
+        }
+        text
+    }
+}
+
+impl Row {
+    fn of(info: &PluginInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            version: info.version.clone(),
+            mechanism: info.mechanism.as_str(),
+            state: info.state.as_str(),
+            interfaces: info.interfaces.iter().map(|interface| interface.id.to_string()).collect(),
+            capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
+            source: info.source.display().to_string(),
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let listed = |items: &[String]| match items.is_empty() {
+            true => "-".to_owned(),
+            false => items.join(", "),
+        };
+        let (interfaces, capabilities) = (listed(&self.interfaces), listed(&self.capabilities));
+        let cells = [
+            &*self.name, &*self.version, self.mechanism, self.state, &*interfaces, &*capabilities, &*self.source,
+        ];
+        cells.map(plain).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(listing: &Listing, expected: Expect) {
+        let json = serde_json::to_string(listing).expect("JSON");
+        expected.assert_eq(&format!("{}{json}\n", listing.text(Paint::PLAIN)));
+    }
+
+    fn row(name: &str, mechanism: &'static str, capabilities: &[&str]) -> Row {
+        Row {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            mechanism,
+            state: "ready",
+            interfaces: vec!["demo:greeter/greeter@1.0.0".to_owned()],
+            capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),
+            source: format!("plugins/{name}/plugin.toml"),
+        }
+    }
+
+    #[test]
+    fn plugins_stand_in_columns_and_below_them_what_is_not_loaded_and_why() {
+        check(
+            &Listing {
+                plugins: vec![
+                    row("english", "native", &["batch@2", "greeting@1"]),
+                    row("greeter-python", "process", &[]),
+                ],
+                refused: vec![Refused {
+                    name: "broken".to_owned(),
+                    path: "plugins/broken".to_owned(),
+                    reason: vec!["plugins/broken/plugin.toml: cannot be read".to_owned(), "permission denied".to_owned()],
+                }],
+                shadowed: vec![Shadowed {
+                    name: "english".to_owned(),
+                    path: "more/english".to_owned(),
+                    by: "plugins/english/plugin.toml".to_owned(),
+                }],
+            },
+            expect![[r#"
+                NAME            VERSION  MECHANISM  STATE  INTERFACES                  CAPABILITIES         SOURCE
+                english         1.0.0    native     ready  demo:greeter/greeter@1.0.0  batch@2, greeting@1  plugins/english/plugin.toml
+                greeter-python  1.0.0    process    ready  demo:greeter/greeter@1.0.0  -                    plugins/greeter-python/plugin.toml
+
+                refused
+                  broken  plugins/broken
+                    plugins/broken/plugin.toml: cannot be read
+                    caused by: permission denied
+
+                shadowed
+                  english  more/english  by plugins/english/plugin.toml
+                {"plugins":[{"name":"english","version":"1.0.0","mechanism":"native","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"capabilities":["batch@2","greeting@1"],"source":"plugins/english/plugin.toml"},{"name":"greeter-python","version":"1.0.0","mechanism":"process","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"capabilities":[],"source":"plugins/greeter-python/plugin.toml"}],"refused":[{"name":"broken","path":"plugins/broken","reason":["plugins/broken/plugin.toml: cannot be read","permission denied"]}],"shadowed":[{"name":"english","path":"more/english","by":"plugins/english/plugin.toml"}]}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_list_of_nothing_says_so() {
+        check(&Listing::default(), expect![[r#"
+            no plugins
+            {"plugins":[],"refused":[],"shadowed":[]}
+        "#]]);
+    }
+}

@@ -1,0 +1,8 @@
+//! The conformance suite on the process mechanism. It also runs as a Windows build under wine.
+
+#![cfg(feature = "process")]
+
+mod conformance;
+mod suite;
+
+const MECHANISM: suite::Mechanism = suite::Mechanism::Process;

@@ -1,0 +1,110 @@
+//! Where built fixtures are, and how they come there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Mechanism, root};
+
+/// The directory of a built fixture: its file, and its `plugin.toml`.
+pub(crate) fn built(mechanism: Mechanism, fixture: &str) -> PathBuf {
+    let name = match mechanism {
+        Mechanism::Native => fixture.to_owned(),
+        Mechanism::Process => format!("{fixture}-process"),
+    };
+    all_built().join(name)
+}
+
+/// A directory for one test, on the disk that the fixtures are on, so that they can be linked.
+pub(crate) fn scratch_dir() -> TempDir {
+    let scratch = all_built().join("../scratch");
+    fs::create_dir_all(&scratch).expect("a scratch directory");
+    TempDir::new_in(scratch).expect("a scratch directory")
+}
+
+/// Where hosts in tests keep their private copies of libraries: not at home.
+pub(crate) fn cache_dir() -> PathBuf {
+    all_built().join("../scratch/cache")
+}
+
+/// Compiles `fixtures/c/<name>.c` into the shared library `to`.
+#[cfg(unix)]
+pub(crate) fn compile_c(name: &str, to: &Path) {
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]);
+    cc.arg(root().join("crates/jackfield-plugin/include")).arg("-o").arg(to);
+    cc.arg(root().join(format!("fixtures/c/{name}.c")));
+    // Rust itself links with `cc`, so there is one where this test was built.
+    let output = cc.output().expect("cc runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Packages of `fixtures/`, and whether each is also a program.
+const PACKAGES: [(&str, bool); 4] = [("zoo", true), ("misbehave", true), ("skewed", true), ("panics", false)];
+
+fn all_built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| match std::env::var_os("JACKFIELD_FIXTURES") {
+        Some(dir) => PathBuf::from(dir),
+        None => build(),
+    })
+}
+
+/// Builds the fixtures in the profile of the tests, so that what they depend on is built already. Always,
+/// since nothing else knows whether they are up to date.
+fn build() -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--lib", "--bins", "--message-format=json"]).current_dir(root());
+    PACKAGES.iter().for_each(|(package, _)| drop(cargo.args(["-p", package])));
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "the fixtures do not build");
+
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures");
+    let messages: Vec<Value> =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().map(|line| line.expect("JSON")).collect();
+    for (package, is_program) in PACKAGES {
+        let of_package = |message: &&Value| message["reason"] == "compiler-artifact" && message["target"]["name"] == package;
+        let made: Vec<&Value> = messages.iter().filter(of_package).collect();
+        let files = made.iter().flat_map(|message| message["filenames"].as_array().into_iter().flatten());
+        let mut files = files.filter_map(Value::as_str).map(Path::new);
+        let library = files.find(|file| file.extension().is_some_and(|end| end == std::env::consts::DLL_EXTENSION));
+        put(package, package, library.expect("a shared library"), &dir);
+        if is_program {
+            let program = made.iter().find_map(|message| message["executable"].as_str());
+            put(package, &format!("{package}-process"), Path::new(program.expect("a program")), &dir);
+        }
+    }
+    dir
+}
+
+/// Puts a fixture and its manifest where xtask would. Another test may do the same at this moment.
+fn put(package: &str, name: &str, file: &Path, fixtures: &Path) {
+    let dir = fixtures.join(name);
+    fs::create_dir_all(&dir).expect("a directory for the fixture");
+    let manifest = root().join(format!("fixtures/{package}/{name}.plugin.toml"));
+    for (from, to) in [(file, dir.join(file.file_name().expect("a name"))), (&manifest, dir.join("plugin.toml"))] {
+        let beside = dir.join(format!("new-{}", std::process::id()));
+        let _ = fs::remove_file(&beside);
+        if fs::hard_link(from, &beside).is_err() {
+            fs::copy(from, &beside).expect("a copy");
+        }
+        fs::rename(&beside, &to).expect("in its place");
+        // A rename between two links of one file does nothing, and leaves both.
+        let _ = fs::remove_file(&beside);
+    }
+}
+
+/// Tells what was not tested, so that no run looks greener than it was; without a place to tell it to,
+/// the test fails.
+pub(crate) fn skip(what: &str) {
+    use std::io::Write as _;
+
+    let file = std::env::var_os("JACKFIELD_SKIPS").unwrap_or_else(|| panic!("{what}"));
+    eprintln!("{what}");
+    let mut file = fs::File::options().create(true).append(true).open(file).expect("the file of skips");
+    writeln!(file, "{what}").expect("the file of skips");
+}

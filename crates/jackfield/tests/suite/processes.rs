@@ -1,0 +1,45 @@
+//! Which programs a test has left behind: those with its mark among their variables.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Marks programs, and what they start, as one test's.
+pub(crate) struct Mark(String);
+
+impl Mark {
+    /// The variable that carries it.
+    pub(crate) const VARIABLE: &str = "JACKFIELD_TEST_MARK";
+
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        Self(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    pub(crate) fn value(&self) -> &str {
+        &self.0
+    }
+
+    /// The marked programs that run. One that has ended and was not reaped has no variables.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        let wanted = format!("{}={}", Self::VARIABLE, self.0);
+        let processes = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_marked = |number: &u32| {
+            let variables = fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
+            variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        numbers.filter(is_marked).collect()
+    }
+
+    /// Kills those that escaped a host on purpose, and waits until they are gone.
+    pub(crate) fn kill(&self) {
+        self.running().into_iter().for_each(kill);
+        super::eventually("the killed programs are gone", || self.running().is_empty());
+    }
+}
+
+/// Kills one process.
+pub(crate) fn kill(process: u32) {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+}
