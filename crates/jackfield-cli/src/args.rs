@@ -148,36 +148,76 @@ mod tests {
 
     #[test]
     fn a_global_flag_may_stand_before_or_after_the_verb() {
-        check("--plugins a --plugins b list --strict", expect![[r#"["a", "b"] List(List { strict: true })"#]]);
-        check("list --plugins a", expect![[r#"["a"] List(List { strict: false })"#]]);
+        check(
+            "--plugins a --plugins b list --strict",
+            expect![[r#"["a", "b"] List(List { strict: true })"#]],
+        );
+        check(
+            "list --plugins a",
+            expect![[r#"["a"] List(List { strict: false })"#]],
+        );
     }
 
     #[test]
     fn a_call_has_arguments_or_none() {
-        check("call english greet --repeat 2", expect![]);
-        check("call english greet", expect![[r#"[] Call(Call { plugin: "english", function: "greet", arguments: "{}", repeat: None, timeout: None })"#]]);
-        check("call english greet - --repeat 10 --timeout 5s", expect![[r#"[] Call(Call { plugin: "english", function: "greet", arguments: "-", repeat: Some(10), timeout: Some(5s) })"#]]);
-        check("call english greet {} --timeout 5", expect![[r#"
+        check(
+            "call english greet --repeat 2",
+            expect![[
+                r#"[] Call(Call { plugin: "english", function: "greet", arguments: "{}", repeat: Some(2), timeout: None })"#
+            ]],
+        );
+        check(
+            "call english greet",
+            expect![[
+                r#"[] Call(Call { plugin: "english", function: "greet", arguments: "{}", repeat: None, timeout: None })"#
+            ]],
+        );
+        check(
+            "call english greet - --repeat 10 --timeout 5s",
+            expect![[
+                r#"[] Call(Call { plugin: "english", function: "greet", arguments: "-", repeat: Some(10), timeout: Some(5s) })"#
+            ]],
+        );
+        check(
+            "call english greet {} --timeout 5",
+            expect![[r#"
             error: invalid value '5' for '--timeout <TIME>': "5" is not a duration: a whole number and `ms`, `s`, `m` or `h`, as in "250ms"
 
             For more information, try '--help'.
-        "#]]);
-        check("call english greet {} --repeat 0", expect![[r#"
+        "#]],
+        );
+        check(
+            "call english greet {} --repeat 0",
+            expect![[r#"
             error: invalid value '0' for '--repeat <N>': 0 is not in 1..=10000000
 
             For more information, try '--help'.
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn an_interface_is_exported_as_wit_unless_said_otherwise() {
-        check("interface export english", expect![[r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#]]);
-        check("interface export english greeter --format json-schema", expect![[r#"[] Interface(Export(Export { plugin: "english", interface: Some("greeter"), format: JsonSchema }))"#]]);
-        check("interface export english --format proto", expect![[r#"
+        check(
+            "interface export english",
+            expect![[
+                r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#
+            ]],
+        );
+        check(
+            "interface export english greeter --format json-schema",
+            expect![[
+                r#"[] Interface(Export(Export { plugin: "english", interface: Some("greeter"), format: JsonSchema }))"#
+            ]],
+        );
+        check(
+            "interface export english --format proto",
+            expect![[r#"
             error: invalid value 'proto' for '--format <FORMAT>'
               [possible values: wit, json-schema, json]
 
             For more information, try '--help'.
-        "#]]);
+        "#]],
+        );
     }
 }

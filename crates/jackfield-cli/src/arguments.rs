@@ -98,17 +98,35 @@ mod tests {
 
     #[test]
     fn arguments_are_json_from_the_line_or_from_stdin() {
-        check(r#"{"name": "Ada", "age": 36, "tags": [null, true, -1.5]}"#, expect![[r#"{"age":36,"name":"Ada","tags":[null,true,-1.5]}"#]]);
+        check(
+            r#"{"name": "Ada", "age": 36, "tags": [null, true, -1.5]}"#,
+            expect![[r#"{"age":36,"name":"Ada","tags":[null,true,-1.5]}"#]],
+        );
         check("18446744073709551615", expect!["18446744073709551615"]);
         check("-", expect![[r#"["Ada"]"#]]);
     }
 
     #[test]
     fn what_is_not_json_is_refused_with_its_place() {
-        check("{name: 1}", expect!["ARGS is not JSON: key must be a string at line 1 column 2"]);
-        check("{\"name\":\n Ada}", expect!["ARGS is not JSON: expected value at line 2 column 2"]);
-        check("", expect!["ARGS is not JSON: EOF while parsing a value at line 1 column 0"]);
-        check("{} {}", expect!["ARGS is not JSON: trailing characters at line 1 column 4"]);
-        check(r#"{"a": {"name": "Ada", "name": "Bob"}}"#, expect!["ARGS is not JSON: `name` is there twice at line 1 column 36"]);
+        check(
+            "{name: 1}",
+            expect!["ARGS is not JSON: key must be a string at line 1 column 2"],
+        );
+        check(
+            "{\"name\":\n Ada}",
+            expect!["ARGS is not JSON: expected value at line 2 column 2"],
+        );
+        check(
+            "",
+            expect!["ARGS is not JSON: EOF while parsing a value at line 1 column 0"],
+        );
+        check(
+            "{} {}",
+            expect!["ARGS is not JSON: trailing characters at line 1 column 4"],
+        );
+        check(
+            r#"{"a": {"name": "Ada", "name": "Bob"}}"#,
+            expect!["ARGS is not JSON: `name` is there twice at line 1 column 36"],
+        );
     }
 }

@@ -16,7 +16,7 @@ use crate::session::Session;
 pub(crate) fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Result<Outcome> {
     let view = View::of(&session.plugin(&inspect.plugin)?.info());
     match out.json {
-        true => out.value(&serde_json::to_value(view)?)?,
+        true => out.value(&view)?,
         false => out.text(&view.text(out.paint))?,
     }
     Ok(Outcome::Done)
@@ -64,7 +64,10 @@ impl View {
             ("stop_grace", written(info.limits.stop_grace).into()),
             ("answer_bytes", json!(info.limits.answer_bytes_max)),
             ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
-            ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
+            (
+                "call_bytes_in_flight",
+                json!(info.limits.call_bytes_in_flight_max),
+            ),
         ];
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
@@ -84,38 +87,59 @@ impl View {
             speaks: info.speaks.clone(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
-            limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
+            limits: limits
+                .into_iter()
+                .filter(|(name, _)| !not_enforced.contains_key(name))
+                .collect(),
             not_enforced,
             calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
         }
     }
 
     fn text(&self, paint: Paint) -> String {
-        let mut text = format!("{}\n", paint.bold(&plain(&format!("{} {}", self.name, self.version))));
+        let mut text = format!(
+            "{}\n",
+            paint.bold(&plain(&format!("{} {}", self.name, self.version)))
+        );
         let state = match &self.why {
             None => self.state.to_owned(),
             Some(why) => format!("{}: {why}", self.state),
         };
-        let process = self.process.map_or_else(|| "the host's".to_owned(), |process| process.to_string());
+        let process = self
+            .process
+            .map_or_else(|| "the host's".to_owned(), |process| process.to_string());
         let generation = self.generation.to_string();
         let capabilities = self.capabilities.join(", ");
-        section(&mut text, [
-            ("calls itself", &*self.own_name),
-            ("mechanism", self.mechanism),
-            ("state", &*state),
-            ("source", &*self.source),
-            ("entry", &*self.entry),
-            ("process", &*process),
-            ("generation", &*generation),
-            ("speaks", &*self.speaks),
-            ("capabilities", if capabilities.is_empty() { "none" } else { &*capabilities }),
-        ]);
+        section(
+            &mut text,
+            [
+                ("calls itself", &*self.own_name),
+                ("mechanism", self.mechanism),
+                ("state", &*state),
+                ("source", &*self.source),
+                ("entry", &*self.entry),
+                ("process", &*process),
+                ("generation", &*generation),
+                ("speaks", &*self.speaks),
+                (
+                    "capabilities",
+                    if capabilities.is_empty() {
+                        "none"
+                    } else {
+                        &*capabilities
+                    },
+                ),
+            ],
+        );
         text += &format!("\n{}\n", paint.bold("limits"));
         let in_force = self.limits.iter().map(|(name, value)| match value {
             Value::String(duration) => (*name, duration.clone()),
             number => (*name, number.to_string()),
         });
-        let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
+        let not = self
+            .not_enforced
+            .iter()
+            .map(|(name, why)| (*name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
         for interface in &self.interfaces {
             text.push('\n');
@@ -129,18 +153,41 @@ impl InterfaceView {
     fn of(offered: &InterfaceInfo) -> Self {
         Self {
             id: offered.id.to_string(),
-            fingerprint: offered.fingerprint().map(|fingerprint| fingerprint.to_string()),
-            encodings: if offered.binary { vec!["json", "binary"] } else { vec!["json"] },
+            fingerprint: offered
+                .fingerprint()
+                .map(|fingerprint| fingerprint.to_string()),
+            encodings: if offered.binary {
+                vec!["json", "binary"]
+            } else {
+                vec!["json"]
+            },
             description: offered.description.as_deref().cloned(),
         }
     }
 
     fn add_to(&self, text: &mut String, paint: Paint) {
         *text += &format!("{}\n", paint.bold(&self.id));
-        let fingerprint = self.fingerprint.as_deref().unwrap_or("none: only its name is known");
-        section(text, [("fingerprint", fingerprint), ("encodings", &*self.encodings.join(", "))]);
-        for function in self.description.iter().flat_map(|description| &description.functions) {
-            let docs = function.docs.lines().next().map(|line| format!("  // {line}"));
+        let fingerprint = self
+            .fingerprint
+            .as_deref()
+            .unwrap_or("none: only its name is known");
+        section(
+            text,
+            [
+                ("fingerprint", fingerprint),
+                ("encodings", &*self.encodings.join(", ")),
+            ],
+        );
+        for function in self
+            .description
+            .iter()
+            .flat_map(|description| &description.functions)
+        {
+            let docs = function
+                .docs
+                .lines()
+                .next()
+                .map(|line| format!("  // {line}"));
             let line = format!("  {}{}", function.signature(), docs.unwrap_or_default());
             *text += &format!("{}\n", plain(&line));
         }
@@ -206,7 +253,11 @@ mod tests {
                     description: None,
                 },
             ],
-            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s"))].into(),
+            limits: [
+                ("answer_bytes", json!(1024)),
+                ("call_timeout", json!("30s")),
+            ]
+            .into(),
             not_enforced: [("stop_grace", "a reason")].into(),
             calls: [("ok", 3)].into(),
         }
@@ -239,19 +290,90 @@ mod tests {
             demo:other/other@1.0.0
               fingerprint  none: only its name is known
               encodings    json
-        "#]].assert_eq(&view().text(Paint::PLAIN));
+        "#]]
+        .assert_eq(&view().text(Paint::PLAIN));
     }
 
     #[test]
     fn the_data_is_the_same_for_a_machine() {
-        let json = serde_json::to_value(view()).expect("JSON");
-        expect![[r#"{"calls":{"ok":3},"capabilities":["batch@2","greeting@1"],"entry":"plugins/english/libenglish.so","generation":1,"interfaces":[{"description":{"functions":[{"docs":"Greets one person.\nPolitely.","name":"greet","params":[{"name":"name","type":"string"}],"result":"string"}],"interface":"demo:greeter/greeter@1.0.0"},"encodings":["json","binary"],"fingerprint":"0123","id":"demo:greeter/greeter@1.0.0"},{"description":null,"encodings":["json"],"fingerprint":null,"id":"demo:other/other@1.0.0"}],"limits":{"answer_bytes":1024,"call_timeout":"30s"},"mechanism":"native","name":"english","not_enforced":{"stop_grace":"a reason"},"own_name":"english","process":null,"source":"plugins/english/plugin.toml","speaks":"ABI 1.0","state":"ready","version":"1.0.0\u001b[2J","why":null}"#]].assert_eq(&format!("{json}"));
+        let json = serde_json::to_string_pretty(&view()).expect("JSON");
+        expect![[r#"
+            {
+              "name": "english",
+              "own_name": "english",
+              "version": "1.0.0\u001b[2J",
+              "mechanism": "native",
+              "state": "ready",
+              "why": null,
+              "source": "plugins/english/plugin.toml",
+              "entry": "plugins/english/libenglish.so",
+              "process": null,
+              "generation": 1,
+              "speaks": "ABI 1.0",
+              "capabilities": [
+                "batch@2",
+                "greeting@1"
+              ],
+              "interfaces": [
+                {
+                  "id": "demo:greeter/greeter@1.0.0",
+                  "fingerprint": "0123",
+                  "encodings": [
+                    "json",
+                    "binary"
+                  ],
+                  "description": {
+                    "interface": "demo:greeter/greeter@1.0.0",
+                    "functions": [
+                      {
+                        "name": "greet",
+                        "docs": "Greets one person.\nPolitely.",
+                        "params": [
+                          {
+                            "name": "name",
+                            "type": "string"
+                          }
+                        ],
+                        "result": "string"
+                      }
+                    ]
+                  }
+                },
+                {
+                  "id": "demo:other/other@1.0.0",
+                  "fingerprint": null,
+                  "encodings": [
+                    "json"
+                  ],
+                  "description": null
+                }
+              ],
+              "limits": {
+                "answer_bytes": 1024,
+                "call_timeout": "30s"
+              },
+              "not_enforced": {
+                "stop_grace": "a reason"
+              },
+              "calls": {
+                "ok": 3
+              }
+            }"#]]
+        .assert_eq(&json);
     }
 
     #[test]
     fn a_duration_is_written_as_in_a_manifest() {
         let written = |ms| written(Duration::from_millis(ms));
-        assert_eq!([0, 250, 1000, 90_000, 120_000].map(written), ["0s", "250ms", "1s", "90s", "2m"]);
-        assert!([0, 250, 1000, 90_000, 120_000].map(written).iter().all(|text| jackfield::parse_duration(text).is_ok()));
+        assert_eq!(
+            [0, 250, 1000, 90_000, 120_000].map(written),
+            ["0s", "250ms", "1s", "90s", "2m"]
+        );
+        assert!(
+            [0, 250, 1000, 90_000, 120_000]
+                .map(written)
+                .iter()
+                .all(|text| jackfield::parse_duration(text).is_ok())
+        );
     }
 }

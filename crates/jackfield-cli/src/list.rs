@@ -13,7 +13,7 @@ use crate::session::Session;
 pub(crate) fn run(session: &Session, list: &args::List, out: &Out) -> Result<Outcome> {
     let listing = Listing::of(session.host());
     match out.json {
-        true => out.value(&serde_json::to_value(&listing)?)?,
+        true => out.value(&listing)?,
         false => out.text(&listing.text(out.paint))?,
     }
     Ok(match list.strict && !listing.refused.is_empty() {
@@ -69,7 +69,11 @@ impl Listing {
             by: shadowed.by.display().to_string(),
         });
         Self {
-            plugins: host.plugins().iter().map(|plugin| Row::of(&plugin.info())).collect(),
+            plugins: host
+                .plugins()
+                .iter()
+                .map(|plugin| Row::of(&plugin.info()))
+                .collect(),
             refused: refused.collect(),
             shadowed: shadowed.collect(),
         }
@@ -80,11 +84,23 @@ impl Listing {
         if self.plugins.is_empty() {
             text += "no plugins\n";
         } else {
-            let header = ["NAME", "VERSION", "MECHANISM", "STATE", "INTERFACES", "CAPABILITIES", "SOURCE"];
+            let header = [
+                "NAME",
+                "VERSION",
+                "MECHANISM",
+                "STATE",
+                "INTERFACES",
+                "CAPABILITIES",
+                "SOURCE",
+            ];
             let mut rows = vec![header.map(str::to_owned).to_vec()];
             rows.extend(self.plugins.iter().map(Row::cells));
             for (at, line) in columns(&rows).iter().enumerate() {
-                let line = if at == 0 { paint.bold(line) } else { line.clone() };
+                let line = if at == 0 {
+                    paint.bold(line)
+                } else {
+                    line.clone()
+                };
                 text += &format!("{line}\n");
             }
         }
@@ -115,7 +131,11 @@ impl Row {
             version: info.version.clone(),
             mechanism: info.mechanism.as_str(),
             state: info.state.as_str(),
-            interfaces: info.interfaces.iter().map(|interface| interface.id.to_string()).collect(),
+            interfaces: info
+                .interfaces
+                .iter()
+                .map(|interface| interface.id.to_string())
+                .collect(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             source: info.source.display().to_string(),
         }
@@ -128,7 +148,13 @@ impl Row {
         };
         let (interfaces, capabilities) = (listed(&self.interfaces), listed(&self.capabilities));
         let cells = [
-            &*self.name, &*self.version, self.mechanism, self.state, &*interfaces, &*capabilities, &*self.source,
+            &*self.name,
+            &*self.version,
+            self.mechanism,
+            self.state,
+            &*interfaces,
+            &*capabilities,
+            &*self.source,
         ];
         cells.map(plain).to_vec()
     }
@@ -168,7 +194,10 @@ mod tests {
                 refused: vec![Refused {
                     name: "broken".to_owned(),
                     path: "plugins/broken".to_owned(),
-                    reason: vec!["plugins/broken/plugin.toml: cannot be read".to_owned(), "permission denied".to_owned()],
+                    reason: vec![
+                        "plugins/broken/plugin.toml: cannot be read".to_owned(),
+                        "permission denied".to_owned(),
+                    ],
                 }],
                 shadowed: vec![Shadowed {
                     name: "english".to_owned(),
@@ -195,9 +224,12 @@ mod tests {
 
     #[test]
     fn a_list_of_nothing_says_so() {
-        check(&Listing::default(), expect![[r#"
+        check(
+            &Listing::default(),
+            expect![[r#"
             no plugins
             {"plugins":[],"refused":[],"shadowed":[]}
-        "#]]);
+        "#]],
+        );
     }
 }

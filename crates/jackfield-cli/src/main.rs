@@ -57,16 +57,23 @@ fn run(args: Args) -> Result<Outcome> {
     let dirs = args.plugins;
     match args.verb {
         Verb::List(list) => Session::with(dirs, async |session| list::run(&session, &list, &out)),
-        Verb::Call(call) => Session::with(dirs, async |session| call::run(&session, call, &out).await),
+        Verb::Call(call) => {
+            Session::with(dirs, async |session| call::run(&session, call, &out).await)
+        }
         Verb::Inspect(inspect) => {
             Session::with(dirs, async |session| inspect::run(&session, &inspect, &out))
         }
-        Verb::Interface(InterfaceVerb::Export(export)) => {
-            Session::with(dirs, async |session| interface::export(&session, &export, &out))
-        }
+        Verb::Interface(InterfaceVerb::Export(export)) => Session::with(dirs, async |session| {
+            interface::export(&session, &export, &out)
+        }),
         Verb::Completions(completions) => {
             let mut script = Vec::new();
-            clap_complete::generate(completions.shell, &mut Args::command(), "jackfield", &mut script);
+            clap_complete::generate(
+                completions.shell,
+                &mut Args::command(),
+                "jackfield",
+                &mut script,
+            );
             out.text(&String::from_utf8_lossy(&script))?;
             Ok(Outcome::Done)
         }

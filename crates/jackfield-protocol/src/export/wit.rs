@@ -27,10 +27,21 @@ use crate::types::{TypeDef, TypeRef};
 pub fn wit(interface: &Interface) -> Result<String, ExportError> {
     let mut functions = interface.functions.iter();
     if let Some(shared) = functions.find(|function| interface.types.contains_key(&function.name)) {
-        return Err(ExportError::SharedName { name: shared.name.clone() });
+        return Err(ExportError::SharedName {
+            name: shared.name.clone(),
+        });
     }
-    let (namespace, package) = interface.id.package.split_once(':').unwrap_or(("", &interface.id.package));
-    let mut text = format!("package {}:{}@{};\n\n", word(namespace), word(package), interface.id.version);
+    let (namespace, package) = interface
+        .id
+        .package
+        .split_once(':')
+        .unwrap_or(("", &interface.id.package));
+    let mut text = format!(
+        "package {}:{}@{};\n\n",
+        word(namespace),
+        word(package),
+        interface.id.version
+    );
     docs(&mut text, "", &interface.docs);
     let _ = writeln!(text, "interface {} {{", word(&interface.id.name));
     let mut first = true;
@@ -51,7 +62,11 @@ pub fn wit(interface: &Interface) -> Result<String, ExportError> {
     Ok(text)
 }
 
-fn write_definition(text: &mut String, name: &str, definition: &TypeDef) -> Result<(), ExportError> {
+fn write_definition(
+    text: &mut String,
+    name: &str,
+    definition: &TypeDef,
+) -> Result<(), ExportError> {
     let _ = writeln!(text, "  {} {} {{", definition.kind(), word(name));
     match definition {
         TypeDef::Record(fields) => {
@@ -91,7 +106,11 @@ fn write_function(text: &mut String, function: &Function) -> Result<(), ExportEr
         let ty = type_text(&param.ty, &|| format!("{}({})", function.name, param.name))?;
         Ok(format!("{}: {ty}", word(&param.name)))
     };
-    let params: Vec<String> = function.params.iter().map(param).collect::<Result<_, _>>()?;
+    let params: Vec<String> = function
+        .params
+        .iter()
+        .map(param)
+        .collect::<Result<_, _>>()?;
     let result = match function.result.as_ref().filter(|ty| **ty != TypeRef::UNIT) {
         None => String::new(),
         Some(ty) => {
@@ -99,7 +118,12 @@ fn write_function(text: &mut String, function: &Function) -> Result<(), ExportEr
             format!(" -> {ty}")
         }
     };
-    let _ = writeln!(text, "  {}: func({}){result};", word(&function.name), params.join(", "));
+    let _ = writeln!(
+        text,
+        "  {}: func({}){result};",
+        word(&function.name),
+        params.join(", ")
+    );
     Ok(())
 }
 
@@ -129,10 +153,52 @@ fn type_text(ty: &TypeRef, path: &dyn Fn() -> String) -> Result<String, ExportEr
 
 /// Words that mean something in WIT, so that a name like one is written `%record`.
 const KEYWORDS: [&str; 46] = [
-    "as", "async", "bool", "borrow", "char", "constructor", "enum", "error-context", "export", "f32", "f64",
-    "flags", "from", "func", "future", "import", "include", "interface", "list", "map", "option", "own",
-    "package", "record", "resource", "result", "s16", "s32", "s64", "s8", "static", "stream", "string",
-    "tuple", "type", "u16", "u32", "u64", "u8", "use", "variant", "with", "world", "float32", "float64", "union",
+    "as",
+    "async",
+    "bool",
+    "borrow",
+    "char",
+    "constructor",
+    "enum",
+    "error-context",
+    "export",
+    "f32",
+    "f64",
+    "flags",
+    "from",
+    "func",
+    "future",
+    "import",
+    "include",
+    "interface",
+    "list",
+    "map",
+    "option",
+    "own",
+    "package",
+    "record",
+    "resource",
+    "result",
+    "s16",
+    "s32",
+    "s64",
+    "s8",
+    "static",
+    "stream",
+    "string",
+    "tuple",
+    "type",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "use",
+    "variant",
+    "with",
+    "world",
+    "float32",
+    "float64",
+    "union",
 ];
 
 fn word(name: &str) -> String {
@@ -180,7 +246,9 @@ mod tests {
                 let parsed = wit_parser::UnresolvedPackageGroup::parse("exported.wit", &text);
                 let mut resolve = wit_parser::Resolve::default();
                 let group = parsed.unwrap_or_else(|error| panic!("{error:?}\n{text}"));
-                resolve.push_group(group).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+                resolve
+                    .push_group(group)
+                    .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
                 text
             }
             Err(error) => error.to_string(),
@@ -188,7 +256,10 @@ mod tests {
     }
 
     fn check_function(function: &str, expected: Expect) {
-        check(&format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{function}]}}"#), expected);
+        check(
+            &format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{function}]}}"#),
+            expected,
+        );
     }
 
     #[test]
@@ -291,40 +362,58 @@ mod tests {
 
     #[test]
     fn a_result_of_nothing_has_its_own_forms() {
-        check_function(r#"{"name": "f", "result": "_"}"#, expect![[r#"
+        check_function(
+            r#"{"name": "f", "result": "_"}"#,
+            expect![[r#"
             package t:t@1.0.0;
 
             interface t {
               f: func();
             }
-        "#]]);
-        check_function(r#"{"name": "f", "result": "result<_, _>"}"#, expect![[r#"
+        "#]],
+        );
+        check_function(
+            r#"{"name": "f", "result": "result<_, _>"}"#,
+            expect![[r#"
             package t:t@1.0.0;
 
             interface t {
               f: func() -> result;
             }
-        "#]]);
-        check_function(r#"{"name": "f", "result": "result<u8, _>"}"#, expect![[r#"
+        "#]],
+        );
+        check_function(
+            r#"{"name": "f", "result": "result<u8, _>"}"#,
+            expect![[r#"
             package t:t@1.0.0;
 
             interface t {
               f: func() -> result<u8>;
             }
-        "#]]);
-        check_function(r#"{"name": "f", "result": "result<_, list<result<_, u8>>>"}"#, expect![[r#"
+        "#]],
+        );
+        check_function(
+            r#"{"name": "f", "result": "result<_, list<result<_, u8>>>"}"#,
+            expect![[r#"
             package t:t@1.0.0;
 
             interface t {
               f: func() -> result<_, list<result<_, u8>>>;
             }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn what_wit_cannot_say_is_refused() {
-        check_function(r#"{"name": "f", "params": [{"name": "x", "type": "option<_>"}]}"#, expect!["WIT has no `_` outside of a result, as at `f(x)`"]);
-        check_function(r#"{"name": "f", "result": "result<tuple<u8, _>, u8>"}"#, expect!["WIT has no `_` outside of a result, as at `f() result`"]);
+        check_function(
+            r#"{"name": "f", "params": [{"name": "x", "type": "option<_>"}]}"#,
+            expect!["WIT has no `_` outside of a result, as at `f(x)`"],
+        );
+        check_function(
+            r#"{"name": "f", "result": "result<tuple<u8, _>, u8>"}"#,
+            expect!["WIT has no `_` outside of a result, as at `f() result`"],
+        );
         check(
             r#"{"interface": "t:t/t@1.0.0", "functions": [],
                 "types": {"shape": {"variant": [{"name": "point", "type": "_"}]}}}"#,
@@ -339,7 +428,8 @@ mod tests {
     #[test]
     fn a_function_may_be_called_by_any_keyword() {
         for name in KEYWORDS {
-            let json = format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{{"name": "{name}"}}]}}"#);
+            let json =
+                format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{{"name": "{name}"}}]}}"#);
             let text = wit(&Interface::from_json(&json).expect(name)).expect(name);
             wit_parser::UnresolvedPackageGroup::parse("exported.wit", &text).expect(name);
         }

@@ -35,7 +35,9 @@ pub struct Position {
 impl Position {
     /// The place of a byte of `text`.
     pub(super) fn of(text: &str, byte: usize) -> Self {
-        let byte = (0..=byte.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+        let byte = (0..=byte.min(text.len()))
+            .rev()
+            .find(|at| text.is_char_boundary(*at));
         let before = &text[..byte.unwrap_or(0)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self {
@@ -175,7 +177,10 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn at(byte: usize, problem: impl Into<ManifestProblem>) -> Self {
-        Self { at: byte, problem: problem.into() }
+        Self {
+            at: byte,
+            problem: problem.into(),
+        }
     }
 }
 
@@ -185,6 +190,7 @@ pub(super) fn did_you_mean<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
-    jackfield_protocol::nearest(name, known)
-        .map_or_else(String::new, |near| format!("; did you mean `{prefix}{near}`?"))
+    jackfield_protocol::nearest(name, known).map_or_else(String::new, |near| {
+        format!("; did you mean `{prefix}{near}`?")
+    })
 }

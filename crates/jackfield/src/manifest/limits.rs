@@ -50,8 +50,14 @@ impl MechanismKind {
                     "start_timeout",
                     "the operating system cannot be interrupted while it loads a native plugin",
                 ),
-                ("call_timeout", "a native plugin cannot be stopped in the middle of a call"),
-                ("stop_grace", "a native plugin stays in memory, so that nothing waits for its end"),
+                (
+                    "call_timeout",
+                    "a native plugin cannot be stopped in the middle of a call",
+                ),
+                (
+                    "stop_grace",
+                    "a native plugin stays in memory, so that nothing waits for its end",
+                ),
                 (
                     "calls_in_flight",
                     "a native plugin is called on its callers' threads, however many they are",
@@ -87,8 +93,17 @@ impl LimitsSpec {
             "calls_in_flight" => self.calls_in_flight.is_some(),
             _ => self.call_bytes_in_flight.is_some(),
         };
-        let refused = mechanism.unenforced().iter().filter(|(limit, _)| is_set(limit));
-        refused.map(|&(limit, why)| LimitRefusal { limit, mechanism, why }).collect()
+        let refused = mechanism
+            .unenforced()
+            .iter()
+            .filter(|(limit, _)| is_set(limit));
+        refused
+            .map(|&(limit, why)| LimitRefusal {
+                limit,
+                mechanism,
+                why,
+            })
+            .collect()
     }
 
     /// `limits` with what is set here in place of what is there.
@@ -117,9 +132,19 @@ impl LimitsSpec {
         ];
         let mut keys = Keys::new("limits.", table, &KEYS)?;
         let written = KEYS.map(|key| keys.take(key));
-        let [start_timeout, call_timeout, stop_grace, answer_bytes, calls, call_bytes] = &written;
+        let [
+            start_timeout,
+            call_timeout,
+            stop_grace,
+            answer_bytes,
+            calls,
+            call_bytes,
+        ] = &written;
         let spec = Self {
-            start_timeout: start_timeout.as_ref().map(duration_above_zero).transpose()?,
+            start_timeout: start_timeout
+                .as_ref()
+                .map(duration_above_zero)
+                .transpose()?,
             call_timeout: call_timeout.as_ref().map(duration_above_zero).transpose()?,
             stop_grace: stop_grace.as_ref().map(duration).transpose()?,
             answer_bytes: answer_bytes.as_ref().map(size).transpose()?,
@@ -127,8 +152,13 @@ impl LimitsSpec {
             call_bytes_in_flight: call_bytes.as_ref().map(memory_size).transpose()?,
         };
         if let Some(refusal) = spec.refusals(mechanism).into_iter().next() {
-            let culprit = KEYS.iter().zip(&written).find(|(key, _)| **key == refusal.limit);
-            let place = culprit.and_then(|(_, value)| value.as_ref()).map(|named| named.value.at);
+            let culprit = KEYS
+                .iter()
+                .zip(&written)
+                .find(|(key, _)| **key == refusal.limit);
+            let place = culprit
+                .and_then(|(_, value)| value.as_ref())
+                .map(|named| named.value.at);
             return Err(Fault::at(place.unwrap_or(0), refusal));
         }
         Ok(spec)
@@ -165,7 +195,8 @@ fn size(written: &Named) -> Result<u64, Fault> {
 /// A size of something held in memory.
 fn memory_size(written: &Named) -> Result<usize, Fault> {
     let bytes = size(written)?;
-    usize::try_from(bytes).map_err(|_| written.bad(format_args!("{bytes} bytes do not fit this platform")))
+    usize::try_from(bytes)
+        .map_err(|_| written.bad(format_args!("{bytes} bytes do not fit this platform")))
 }
 
 fn count(written: &Named) -> Result<usize, Fault> {
