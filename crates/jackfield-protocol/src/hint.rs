@@ -25,21 +25,43 @@ pub(crate) fn did_you_mean<'a>(
     nearest(name, candidates).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
-/// Levenshtein's distance, case ignored, on the first 64 characters of each.
+/// Letters to insert, delete, replace or swap with the next one: case ignored, on the first 64
+/// characters of each. A swap counts once, for it is the commonest slip (`rihgt`).
 fn distance(a: &str, b: &str) -> usize {
     let lower = |text: &str| -> Vec<char> {
         text.chars().take(64).flat_map(char::to_lowercase).collect()
     };
     let (a, b) = (lower(a), lower(b));
+    // The rows of the table for the first `i - 1`, `i` and `i + 1` letters of `a`.
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+    for i in 0..a.len() {
+        let mut next = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = row[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_swapped_letters_are_one_slip() {
+        assert_eq!(nearest("rihgt", ["left", "right"]), Some("right"));
+        assert_eq!(nearest("gerte", ["greet"]), None);
+        assert_eq!(nearest("", ["greet"]), None);
+        for (a, b, between) in [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("ca", "abc", 3), ("GREET", "greet", 0)] {
+            assert_eq!(distance(a, b), between, "{a} {b}");
+            assert_eq!(distance(b, a), between, "{b} {a}");
+        }
+    }
 }

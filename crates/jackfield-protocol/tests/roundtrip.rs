@@ -1,7 +1,7 @@
 //! Every value comes back as it went, in both encodings; what is written with and without Rust types is
 //! the same; and no bytes, whoever sends them, make a reader panic.
 
-#[path = "../../../fixtures/zoo/arbitrary.rs"]
+#[path = "../../../fixtures/api/arbitrary.rs"]
 mod arbitrary;
 
 use arbitrary::{animals, same};
@@ -13,7 +13,7 @@ use jackfield_protocol::{Encoding, Interface, InterfaceId, TypeRef};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
-use zoo::{Animal, Zoo};
+use fixtures_api::zoo::{Animal, Zoo};
 
 const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::Binary];
 

@@ -8,6 +8,7 @@ mod suite;
 use std::fs;
 use std::path::Path;
 
+use fixtures_api::zoo::Zoo;
 use jackfield::{Client, Host, Manifest};
 use suite::{Fixture, Mechanism, Plugins, ended, fixtures, refused, says};
 
@@ -21,7 +22,7 @@ async fn refusal(file: &str, content: &[u8]) -> String {
 
 async fn refusal_in(plugins: &Plugins, file: &str) -> String {
     let host = plugins.host().await;
-    let zoo: Client<dyn zoo::Zoo> = host.get("zoo").expect("a zoo");
+    let zoo: Client<dyn Zoo> = host.get("zoo").expect("a zoo");
     assert_eq!(zoo.nothing().await, Ok(()));
     let [refused] = host.refused() else { panic!("one is refused: {:?}", host.refused()) };
     assert_eq!(refused.path, plugins.path().join(file));
@@ -79,7 +80,7 @@ async fn a_library_that_was_cut_short_anywhere() {
     for cut in cuts {
         // Debug information and section headers stand behind all that is ever mapped: a library without
         // them may be whole enough to run. Then it has to run.
-        if let Ok(zoo) = host.get::<dyn zoo::Zoo>(&format!("cut-{cut}")) {
+        if let Ok(zoo) = host.get::<dyn Zoo>(&format!("cut-{cut}")) {
             assert_eq!(zoo.nothing().await, Ok(()));
             continue;
         }
@@ -104,7 +105,7 @@ async fn a_library_whose_headers_were_overwritten() {
     let host = plugins.host().await;
     for at in words {
         // Most of the words of an ELF header matter; the others do no harm.
-        match host.get::<dyn zoo::Zoo>(&format!("at-{at}")) {
+        match host.get::<dyn Zoo>(&format!("at-{at}")) {
             Ok(zoo) => assert_eq!(zoo.nothing().await, Ok(())),
             Err(_) => assert!(!refused(&host, &format!("at-{at}")).is_empty()),
         }
@@ -190,7 +191,7 @@ async fn a_manifest_with_an_unknown_key_is_refused_with_line_and_column() {
     let plugins = Plugins::with(Fixture::new(Mechanism::Native, "zoo"));
     plugins.add(Fixture::new(Mechanism::Native, "misbehave").named("typo").manifest("versoin = \"1.0.0\""));
     let file = plugins.path().join("typo/plugin.toml");
-    let why = refusal_in(&plugins, "typo/plugin.toml").await;
+    let why = refusal_in(&plugins, "typo").await;
     assert_eq!(why, format!("{}:2:1: unknown key `versoin`; did you mean `version`?", file.display()));
 }
 
@@ -239,8 +240,8 @@ async fn a_library_is_loaded_from_a_private_copy_and_counted() {
     assert!(jackfield::native::libraries_loaded() > 0);
     // The file that a person edits can go while the plugin runs.
     let entry = host.plugin("zoo").expect("a zoo").info().entry;
-    fs::write(&entry, b"a new build, half written").expect("overwritten");
-    let zoo: Client<dyn zoo::Zoo> = host.get("zoo").expect("a zoo");
+    fs::remove_file(&entry).and_then(|()| fs::write(&entry, b"a new build, half written")).expect("replaced");
+    let zoo: Client<dyn Zoo> = host.get("zoo").expect("a zoo");
     assert_eq!(zoo.nothing().await, Ok(()));
     let copies = |dir: &Path| fs::read_dir(dir).expect("a directory").count();
     assert_eq!(copies(&cache.path().join("native")), 1);

@@ -1,13 +1,13 @@
 //! The plugin as an executable: JSON lines and frames on stdin and stdout, until the host ends it.
 //!
-//! The thread that has read a message hands the pipe to the next thread before it makes the call,
-//! so a slow call keeps nobody waiting and a quick one is answered by the thread that read it.
-//! Threads are made when they are needed, up to `workers`.
+//! The thread that has read a message makes the call; when that takes long, another thread reads on
+//! (`turns.rs`). Threads are made when they are needed, up to `workers`.
 //!
 //! Not here: the messages (`jackfield_protocol::message`), the panic guard (`instance.rs`).
 
 mod pipes;
 mod session;
+mod turns;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jackfield_protocol::call::Buffer;
@@ -13,6 +13,7 @@ use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
 
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
+use super::turns::{Turn, Turns};
 
 /// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -27,24 +28,13 @@ pub(crate) struct Session {
     input: Mutex<Input>,
     output: Mutex<Box<dyn Write + Send>>,
     frames: AtomicBool,
-    crew: Mutex<Crew>,
-    changed: Condvar,
+    turns: Turns,
 }
 
 struct Input {
     from: Box<dyn Read + Send>,
     splitter: Splitter,
     ended: bool,
-}
-
-/// The threads that serve.
-#[derive(Default)]
-struct Crew {
-    threads: usize,
-    /// Waiting for the pipe, or reading from it.
-    idle: usize,
-    /// Making a call.
-    busy: usize,
 }
 
 /// A message, owned, so that the pipe can go to the next thread.
@@ -69,52 +59,52 @@ impl Session {
             input: Mutex::new(Input { from: input, splitter, ended: false }),
             output: Mutex::new(output),
             frames: AtomicBool::new(false),
-            crew: Mutex::new(Crew::default()),
-            changed: Condvar::new(),
+            turns: Turns::new(export.workers),
         })
     }
 
     /// Serves on this thread, and on more as calls overlap, until the host is done with us. Calls
     /// that are still running then have `grace` to end; after it, the process ends without them.
     pub(crate) fn run(self: &Arc<Self>, grace: Duration) {
-        lock(&self.crew).threads = 1;
-        self.work();
-        let crew = lock(&self.crew);
-        let waited = self.changed.wait_timeout_while(crew, grace, |crew| crew.busy > 0);
-        let (crew, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if crew.busy > 0 {
-            log(Level::Warn, &format!("ended with {} calls unanswered", crew.busy));
+        self.find_relief();
+        self.serve(self.turns.first());
+        self.turns.wait_for_end();
+        if !self.turns.wait_for_relieved(grace) {
+            log(Level::Warn, "ended while calls were unanswered");
             std::process::exit(0);
         }
-        drop(crew);
         self.served.stop();
     }
 
-    fn work(self: &Arc<Self>) {
-        loop {
-            lock(&self.crew).idle += 1;
-            let work = lock(&self.input).next();
-            let mut crew = lock(&self.crew);
-            crew.idle -= 1;
-            let Some(work) = work else { return };
-            crew.busy += 1;
-            let relieve = crew.idle == 0 && crew.threads < self.export.workers.max(1);
-            crew.threads += usize::from(relieve);
-            drop(crew);
-            if relieve {
-                let relief = Arc::clone(self);
-                let spawned = std::thread::Builder::new().name("jackfield".to_owned()).spawn(move || relief.work());
-                if spawned.is_err() {
-                    lock(&self.crew).threads -= 1;
-                }
+    /// Starts a thread that takes over when a call takes long.
+    fn find_relief(self: &Arc<Self>) {
+        if self.export.workers < 2 {
+            return;
+        }
+        let session = Arc::clone(self);
+        let relief = move || {
+            if let Some(turn) = session.turns.relieve() {
+                session.find_relief();
+                session.serve(turn);
             }
+        };
+        if std::thread::Builder::new().name("jackfield".to_owned()).spawn(relief).is_err() {
+            log(Level::Warn, "no thread for calls that overlap: they are made one after the other");
+        }
+    }
+
+    /// Reads and makes calls, until there are no more or another thread has the turn.
+    fn serve(&self, mut turn: Turn) {
+        loop {
+            let Some(work) = lock(&self.input).next() else { return self.turns.finish() };
+            self.turns.begin(&mut turn);
             match work {
                 Work::Line(line) => self.line(&line),
                 Work::Call { header, body } => self.frame(header, &body),
             }
-            let mut crew = lock(&self.crew);
-            crew.busy -= 1;
-            self.changed.notify_all();
+            if !self.turns.end(&mut turn) {
+                return;
+            }
         }
     }
 
@@ -141,13 +131,10 @@ impl Session {
         }
     }
 
-    /// Ends the process at the host's word, once the other calls are over. A thread that waits for
-    /// the next message cannot be called back from there, so this does not go by way of `run`.
+    /// Ends the process at the host's word, once the other calls are over. The thread that reads has
+    /// read this, unless it was relieved; either way it does not read on.
     fn leave(&self) {
-        let crew = lock(&self.crew);
-        let others = |crew: &mut Crew| crew.busy > 1;
-        let waited = self.changed.wait_timeout_while(crew, super::END_GRACE, others);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.turns.wait_for_relieved(super::END_GRACE);
         self.served.stop();
         std::process::exit(0);
     }

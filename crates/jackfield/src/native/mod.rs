@@ -85,6 +85,12 @@ pub enum LibraryError {
     },
 }
 
+/// Checks the bytes of a file without running any of them: whether they are a complete shared library
+/// for this machine that can be a plugin of this host. The first thing that happens to a library.
+pub fn check_library(bytes: &[u8]) -> Result<(), LibraryError> {
+    file::check(bytes)
+}
+
 /// Loads a library. Blocks: call it where that is allowed.
 pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
     let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;

@@ -21,14 +21,17 @@ pub(crate) fn built(mechanism: Mechanism, fixture: &str) -> PathBuf {
 
 /// A directory for one test, on the disk that the fixtures are on, so that they can be linked.
 pub(crate) fn scratch_dir() -> TempDir {
-    let scratch = all_built().join("../scratch");
-    fs::create_dir_all(&scratch).expect("a scratch directory");
-    TempDir::new_in(scratch).expect("a scratch directory")
+    fs::create_dir_all(scratch()).expect("a scratch directory");
+    TempDir::new_in(scratch()).expect("a scratch directory")
 }
 
 /// Where hosts in tests keep their private copies of libraries: not at home.
 pub(crate) fn cache_dir() -> PathBuf {
-    all_built().join("../scratch/cache")
+    scratch().join("cache")
+}
+
+fn scratch() -> PathBuf {
+    all_built().parent().unwrap_or(all_built()).join("scratch")
 }
 
 /// Compiles `fixtures/c/<name>.c` into the shared library `to`.
@@ -59,7 +62,7 @@ fn all_built() -> &'static Path {
 fn build() -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--lib", "--bins", "--message-format=json"]).current_dir(root());
-    PACKAGES.iter().for_each(|(package, _)| drop(cargo.args(["-p", package])));
+    cargo.args(PACKAGES.iter().flat_map(|(package, _)| ["-p", package]));
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "the fixtures do not build");
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jackfield::{CallError, Client, Encoding, Host, HostBuilder, Manifest};
-use misbehave::Misbehave;
+use fixtures_api::misbehave::Misbehave;
 use tempfile::TempDir;
 
 /// Time in which anything that is waited for happens. Only a broken build needs it.
