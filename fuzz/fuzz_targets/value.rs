@@ -2,9 +2,9 @@
 
 #![no_main]
 
+use fixtures_api::zoo::Animal;
 use jackfield_protocol::Encoding;
 use libfuzzer_sys::fuzz_target;
-use zoo::Animal;
 
 fuzz_target!(|bytes: &[u8]| {
     for encoding in [Encoding::Json, Encoding::Binary] {

@@ -56,16 +56,23 @@ fn run(args: Args) -> Result<Outcome> {
     let out = output::Out::new(args.json, args.color);
     let dirs = args.plugins;
     match args.verb {
-        Verb::List(list) => Session::with(dirs, async |session| list::run(&session, &list, &out)),
+        Verb::List(list) => {
+            Session::with(dirs, None, async |session| list::run(session, &list, &out))
+        }
         Verb::Call(call) => {
-            Session::with(dirs, async |session| call::run(&session, call, &out).await)
+            let only = call.plugin.clone();
+            Session::with(dirs, Some(&only), async |session| call::run(session, call, &out).await)
         }
         Verb::Inspect(inspect) => {
-            Session::with(dirs, async |session| inspect::run(&session, &inspect, &out))
+            Session::with(dirs, Some(&inspect.plugin), async |session| {
+                inspect::run(session, &inspect, &out)
+            })
         }
-        Verb::Interface(InterfaceVerb::Export(export)) => Session::with(dirs, async |session| {
-            interface::export(&session, &export, &out)
-        }),
+        Verb::Interface(InterfaceVerb::Export(export)) => {
+            Session::with(dirs, Some(&export.plugin), async |session| {
+                interface::export(session, &export, &out)
+            })
+        }
         Verb::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(

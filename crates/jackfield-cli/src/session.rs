@@ -15,9 +15,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Loads the plugins in `dirs`, or else in `JACKFIELD_PLUGINS`, works, and stops them.
+    /// Loads the plugins in `dirs`, or else in `JACKFIELD_PLUGINS`, works, and stops them. With `only`,
+    /// just the plugin of that name is started.
     pub(crate) fn with<T>(
         dirs: Vec<PathBuf>,
+        only: Option<&str>,
         work: impl AsyncFnOnce(&Session) -> Result<T>,
     ) -> Result<T> {
         let dirs = plugin_dirs(dirs)?;
@@ -25,9 +27,10 @@ impl Session {
             .enable_all()
             .build();
         runtime.context("cannot start")?.block_on(async {
+            let builder = only.map_or_else(Host::builder, |name| Host::builder().only(name));
             let builder = dirs
                 .into_iter()
-                .fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
+                .fold(builder, |builder, dir| builder.plugin_dir(dir));
             let session = Session {
                 host: builder.build().await.context("cannot start the host")?,
             };

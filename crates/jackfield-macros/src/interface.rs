@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitStr, Pat, Path, PathArguments, Result, ReturnType,
+    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind, Result, ReturnType,
     Token, TraitItem, TraitItemFn, Type, parse_quote,
 };
 
@@ -43,8 +43,8 @@ struct Function {
 
 enum Returns {
     Nothing,
-    Plain(Type),
-    Result(Type, Type),
+    Plain(Box<Type>),
+    Result(Box<Type>, Box<Type>),
 }
 
 pub(crate) fn expand(arguments: &Arguments, mut item: ItemTrait) -> Result<TokenStream> {
@@ -97,7 +97,7 @@ fn read(owner: &Ident, function: &mut TraitItemFn) -> Result<Function> {
     }
     let mut inputs = signature.inputs.iter();
     match inputs.next() {
-        Some(FnArg::Receiver(me)) if me.reference.is_some() && me.mutability.is_none() => {}
+        Some(FnArg::Receiver(me)) if matches!(me.kind, ReceiverKind::Reference(_, _, None)) => {}
         _ => return Err(Error::new_spanned(&signature.ident, "a function of an interface takes `&self`")),
     }
     let params = inputs.map(|input| match input {
@@ -148,9 +148,9 @@ fn returns(output: &ReturnType) -> Result<Returns> {
     if matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty()) {
         return Ok(Returns::Nothing);
     }
-    let Type::Path(path) = &**ty else { return Ok(Returns::Plain((**ty).clone())) };
+    let Type::Path(path) = &**ty else { return Ok(Returns::Plain(ty.clone())) };
     let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result") else {
-        return Ok(Returns::Plain((**ty).clone()));
+        return Ok(Returns::Plain(ty.clone()));
     };
     let types: Vec<_> = match &last.arguments {
         PathArguments::AngleBracketed(types) => types
@@ -164,7 +164,7 @@ fn returns(output: &ReturnType) -> Result<Returns> {
         _ => Vec::new(),
     };
     match <[Type; 2]>::try_from(types) {
-        Ok([ok, err]) => Ok(Returns::Result(ok, err)),
+        Ok([ok, err]) => Ok(Returns::Result(Box::new(ok), Box::new(err))),
         Err(_) => Err(Error::new_spanned(ty, "write both types: `Result<T, E>`")),
     }
 }
@@ -287,18 +287,19 @@ fn client(krate: &TokenStream, item: &ItemTrait, functions: &[Function]) -> Toke
             let Function { ident, attributes, params_type, params, .. } = function;
             let (names, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
             let (ok, err) = (function.ok(), function.err(krate));
-            let start = quote! {
+            // The parameters are gone before the answer is waited for.
+            let start = quote! {{
+                let params = #params_type { #(#names),* };
                 self.caller.call(#krate::protocol::call::Outgoing {
                     function: #position,
                     arguments: &|encoding, out| encoding.encode(&params, out),
                 })
-            };
+            }};
             let (asyncness, body) = match is_async {
                 true => (
                     quote!(async),
                     quote! {
                         let reply = #start;
-                        ::core::mem::drop(params);
                         #krate::protocol::call::answered(&*self.caller, #position, reply).await
                     },
                 ),
@@ -313,7 +314,6 @@ fn client(krate: &TokenStream, item: &ItemTrait, functions: &[Function]) -> Toke
                     &self,
                     #(#names: #types),*
                 ) -> ::core::result::Result<#ok, #krate::protocol::CallError<#err>> {
-                    let params = #params_type { #(#names),* };
                     #body
                 }
             }

@@ -25,8 +25,10 @@ use crate::log::{Level, send_to};
 /// `host` and `registry` are tables as `jackfield.h` describes them: `host` lives as long as the
 /// process, `registry` as long as this call.
 pub unsafe fn register(export: &'static Export, host: *const Host, registry: *const Registry) -> i32 {
-    // SAFETY: the caller's contract.
-    let (host, registry) = unsafe { (host.as_ref(), registry.as_ref()) };
+    // SAFETY: the caller passes a table that lives as long as the process, or null.
+    let host = unsafe { host.as_ref() };
+    // SAFETY: the caller passes a table that lives while this runs, or null.
+    let registry = unsafe { registry.as_ref() };
     let (Some(host), Some(registry)) = (host, registry) else { return status::FAILED };
     let known = host.abi_major == ABI_MAJOR
         && host.size as usize >= size_1_0::HOST
@@ -130,8 +132,10 @@ const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 unsafe extern "C" fn call(state: *mut c_void, call: *const Call, sink: *const Sink) -> i32 {
     // SAFETY: `state` is the leaked `Entry` that was put beside this function in the table.
     let entry = unsafe { &*state.cast::<Entry>() };
-    // SAFETY: the host passes tables that live while this call runs.
-    let (call, sink) = unsafe { (&*call, &*sink) };
+    // SAFETY: the host passes a table that lives while this call runs.
+    let call = unsafe { &*call };
+    // SAFETY: as above.
+    let sink = unsafe { &*sink };
     // SAFETY: the host promises that the arguments are valid while this call runs.
     let arguments = unsafe { call.arguments.bytes() };
     // SAFETY: as above, for the name.

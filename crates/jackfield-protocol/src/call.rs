@@ -39,12 +39,15 @@ pub trait Caller: Send + Sync {
     fn may_block(&self, function: usize) -> Result<(), Failure>;
 }
 
+/// Appends arguments to a message, in an encoding.
+pub type EncodeArguments<'a> = dyn Fn(Encoding, &mut Vec<u8>) -> Result<(), EncodeError> + 'a;
+
 /// A call on its way out. The arguments are encoded once it is known in which encoding.
 pub struct Outgoing<'a> {
     /// Position of the function in the host's description.
     pub function: usize,
     /// Appends the arguments, a record of the parameters, in the encoding given.
-    pub arguments: &'a dyn Fn(Encoding, &mut Vec<u8>) -> Result<(), EncodeError>,
+    pub arguments: &'a EncodeArguments<'a>,
 }
 
 impl fmt::Debug for Outgoing<'_> {

@@ -122,7 +122,7 @@ pub fn check_value(
                 .collect()
         }
         TypeRef::Tuple(types) if types.is_empty() => {
-            value.is_null().then(|| Value::Null).ok_or_else(mismatch)
+            value.is_null().then_some(Value::Null).ok_or_else(mismatch)
         }
         TypeRef::Tuple(types) => {
             let items = value.as_array().ok_or_else(mismatch)?;

@@ -15,7 +15,7 @@ use crate::error::{GetError, LoadError, Refused, UnknownPlugin};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{About, Offered, Spec, Started};
-use crate::plugin::{Plugin, Shared};
+use crate::plugin::{Identity, Plugin, Shared};
 
 /// Plugins that are started at the same time. More would only wait for each other.
 const STARTS_AT_ONCE: usize = 16;
@@ -41,6 +41,8 @@ const STARTS_AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub struct Host {
     plugins: Vec<Plugin>,
+    /// Of all plugins that were found, sorted.
+    names: Vec<String>,
     refused: Vec<Refused>,
     shadowed: Vec<Shadowed>,
     encoding: Option<Encoding>,
@@ -108,17 +110,13 @@ impl Host {
 
     fn unknown(&self, name: &str) -> UnknownPlugin {
         let refused = self.refused.iter().find(|refused| refused.name == name);
-        let names = self.plugins.iter().map(Plugin::name);
-        let hint = match (refused, jackfield_protocol::nearest(name, names)) {
+        let names = || self.names.iter().map(String::as_str);
+        let hint = match (refused, jackfield_protocol::nearest(name, names())) {
             (Some(refused), _) => format!("; it was refused: {}", refused.reason),
-            (None, Some(near)) => format!("; did you mean `{near}`?"),
-            (None, None) => {
-                let names: Vec<_> = self.plugins.iter().map(Plugin::name).collect();
-                match names.is_empty() {
-                    true => "; there are none".to_owned(),
-                    false => format!("; there are {}", names.join(", ")),
-                }
-            }
+            (None, Some(near)) if near != name => format!("; did you mean `{near}`?"),
+            (None, Some(_)) => "; it was found and not started".to_owned(),
+            (None, None) if self.names.is_empty() => "; there are none".to_owned(),
+            (None, None) => format!("; there are {}", names().collect::<Vec<_>>().join(", ")),
         };
         UnknownPlugin { name: name.to_owned(), hint }
     }
@@ -188,6 +186,7 @@ pub struct HostBuilder {
     limits: Limits,
     cache_dir: Option<PathBuf>,
     encoding: Option<Encoding>,
+    only: Option<String>,
 }
 
 impl HostBuilder {
@@ -203,6 +202,13 @@ impl HostBuilder {
     #[must_use]
     pub fn plugin(mut self, path: impl Into<PathBuf>) -> Self {
         self.paths.push(path.into());
+        self
+    }
+
+    /// Starts this plugin and no other, as for a single call. The others are known by name.
+    #[must_use]
+    pub fn only(mut self, name: impl Into<String>) -> Self {
+        self.only = Some(name.into());
         self
     }
 
@@ -264,7 +270,11 @@ impl HostBuilder {
         let cache_dir = self.cache_dir.unwrap_or_else(default_cache_dir);
         let turns = Arc::new(Semaphore::new(STARTS_AT_ONCE));
         let mut starts = JoinSet::new();
+        let names = found.found.iter().map(|found| found.manifest.name.clone()).collect();
         for Found { manifest, source } in found.found {
+            if self.only.as_ref().is_some_and(|only| *only != manifest.name) {
+                continue;
+            }
             let spec = Spec {
                 name: manifest.name.clone(),
                 entry: manifest.entry.clone(),
@@ -293,20 +303,23 @@ impl HostBuilder {
         }
         plugins.sort_by(|a: &Plugin, b| a.name().cmp(b.name()));
         refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
-        Host { plugins, refused, shadowed: found.shadowed, encoding: self.encoding, runtime: None }
+        Host { plugins, names, refused, shadowed: found.shadowed, encoding: self.encoding, runtime: None }
     }
 }
 
 async fn load(manifest: Manifest, spec: Spec, source: &Path, runtime: &Handle) -> Result<Plugin, LoadError> {
-    let (limits, entry) = (spec.limits.clone(), spec.entry.clone());
+    let identity = Identity {
+        name: spec.name.clone(),
+        mechanism: manifest.mechanism,
+        source: source.to_owned(),
+        entry: spec.entry.clone(),
+        limits: spec.limits.clone(),
+    };
     let started = start(manifest.mechanism, spec, runtime).await?;
     let session = Arc::clone(&started.session);
-    let name = manifest.name.clone();
-    let mechanism = manifest.mechanism;
     match believe(session.about(), manifest) {
         Ok(about) => {
-            let source = source.to_owned();
-            let shared = Shared::new(name, mechanism, source, entry, limits, runtime.clone(), started, about);
+            let shared = Shared::new(identity, runtime.clone(), started, about);
             Ok(Plugin { shared: Arc::new(shared) })
         }
         Err(reason) => {

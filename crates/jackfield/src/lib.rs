@@ -18,6 +18,11 @@
 //!
 //! The modules stand in the order in which they may name each other: none names one below itself.
 
+#![cfg_attr(
+    not(all(feature = "native", feature = "process")),
+    allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
+)]
+
 mod limits;
 mod log;
 mod manifest;

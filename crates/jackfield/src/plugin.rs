@@ -148,6 +148,15 @@ impl fmt::Display for State {
     }
 }
 
+/// What a plugin is to its host, whatever its session.
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) mechanism: MechanismKind,
+    pub(crate) source: PathBuf,
+    pub(crate) entry: PathBuf,
+    pub(crate) limits: Limits,
+}
+
 /// What all handles on a plugin share.
 pub(crate) struct Shared {
     pub(crate) name: String,
@@ -202,16 +211,8 @@ impl std::ops::Deref for Lease {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        name: String,
-        mechanism: MechanismKind,
-        source: PathBuf,
-        entry: PathBuf,
-        limits: Limits,
-        runtime: Handle,
-        started: Started,
-        about: About,
-    ) -> Self {
+    pub(crate) fn new(identity: Identity, runtime: Handle, started: Started, about: About) -> Self {
+        let Identity { name, mechanism, source, entry, limits } = identity;
         let Started { session, log } = started;
         let generation = Arc::new(Generation {
             number: 1,

@@ -184,7 +184,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
             "plugin.toml:3:8: unknown key `limits.call_timout`; did you mean `limits.call_timeout`?"
         ],
     );
-    check_toml("nmae = 'x'", expect!["plugin.toml:1:1: unknown key `nmae`"]);
+    check_toml("nmae = 'x'", expect!["plugin.toml:1:1: unknown key `nmae`; did you mean `name`?"]);
     check_json(
         "{\n  \"näme\": 1, \"entyr\": \"run.py\"}",
         expect!["plugin.json:2:3: unknown key `näme`; did you mean `name`?"],

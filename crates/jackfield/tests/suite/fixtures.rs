@@ -57,31 +57,54 @@ fn all_built() -> &'static Path {
     })
 }
 
-/// Builds the fixtures in the profile of the tests, so that what they depend on is built already. Always,
-/// since nothing else knows whether they are up to date.
+/// Builds the fixtures. Always, since nothing else knows whether they are up to date.
 fn build() -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--lib", "--bins", "--message-format=json"]).current_dir(root());
-    cargo.args(PACKAGES.iter().flat_map(|(package, _)| ["-p", package]));
-    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(output.status.success(), "the fixtures do not build");
-
+    let built = Built::of(&PACKAGES.map(|(package, _)| package));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures");
-    let messages: Vec<Value> =
-        serde_json::Deserializer::from_slice(&output.stdout).into_iter().map(|line| line.expect("JSON")).collect();
     for (package, is_program) in PACKAGES {
-        let of_package = |message: &&Value| message["reason"] == "compiler-artifact" && message["target"]["name"] == package;
-        let made: Vec<&Value> = messages.iter().filter(of_package).collect();
-        let files = made.iter().flat_map(|message| message["filenames"].as_array().into_iter().flatten());
-        let mut files = files.filter_map(Value::as_str).map(Path::new);
-        let library = files.find(|file| file.extension().is_some_and(|end| end == std::env::consts::DLL_EXTENSION));
-        put(package, package, library.expect("a shared library"), &dir);
+        put(package, package, &built.library(package), &dir);
         if is_program {
-            let program = made.iter().find_map(|message| message["executable"].as_str());
-            put(package, &format!("{package}-process"), Path::new(program.expect("a program")), &dir);
+            put(package, &format!("{package}-process"), &built.program(package), &dir);
         }
     }
     dir
+}
+
+/// What cargo built.
+pub(crate) struct Built(Vec<Value>);
+
+impl Built {
+    /// Builds packages in the profile of the tests, so that what they depend on is built already.
+    pub(crate) fn of(packages: &[&str]) -> Self {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--message-format=json"]).current_dir(root());
+        cargo.args(packages.iter().flat_map(|package| ["-p", package]));
+        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("cargo runs");
+        assert!(output.status.success(), "{packages:?} do not build");
+        let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+        Self(messages.map(|message| message.expect("JSON")).collect())
+    }
+
+    /// The shared library of a package.
+    pub(crate) fn library(&self, package: &str) -> PathBuf {
+        let is_library = |file: &&Path| file.extension().is_some_and(|end| end == std::env::consts::DLL_EXTENSION);
+        let files = self.made(package).flat_map(|message| message["filenames"].as_array().into_iter().flatten());
+        let library = files.filter_map(Value::as_str).map(Path::new).find(is_library);
+        library.unwrap_or_else(|| panic!("`{package}` makes no library")).to_owned()
+    }
+
+    /// The program of a package.
+    pub(crate) fn program(&self, package: &str) -> PathBuf {
+        let program = self.made(package).find_map(|message| message["executable"].as_str());
+        program.unwrap_or_else(|| panic!("`{package}` makes no program")).into()
+    }
+
+    fn made(&self, package: &str) -> impl Iterator<Item = &Value> {
+        let of_package = move |message: &&Value| {
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == package
+        };
+        self.0.iter().filter(of_package)
+    }
 }
 
 /// Puts a fixture and its manifest where xtask would. Another test may do the same at this moment.

@@ -226,3 +226,10 @@ pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
+
+/// This test binary again, to run this one test: a host that may die.
+pub(crate) fn again(test: &str) -> std::process::Command {
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("RUST_BACKTRACE", "0");
+    child
+}
