@@ -176,3 +176,184 @@ unsafe extern "C" fn stop(state: *mut c_void) {
     let entry = unsafe { &*state.cast::<Entry>() };
     entry.served.stop();
 }
+
+#[cfg(test)]
+mod tests {
+    //! Plays the host, so that miri can look at every step.
+
+    use std::ptr::from_ref;
+    use std::sync::Mutex;
+
+    use jackfield_protocol::native::NO_DEADLINE;
+    use jackfield_protocol::{Interface, InterfaceError};
+
+    use super::*;
+    use crate::Instance;
+
+    struct Rascal;
+
+    impl Instance for Rascal {
+        fn dispatch(&self, _: usize, call: Incoming<'_>, answer: &mut Vec<u8>) -> Dispatched {
+            match call.position(&["echo", "panic", "own-error"]) {
+                Some(0) => {
+                    answer.extend_from_slice(call.arguments);
+                    Dispatched::Ok
+                }
+                Some(1) => panic!("on demand"),
+                Some(2) => {
+                    answer.extend_from_slice(b"\"no\"");
+                    Dispatched::OwnError
+                }
+                _ => Dispatched::Unimplemented,
+            }
+        }
+    }
+
+    fn described() -> Result<&'static Interface, InterfaceError> {
+        static DESCRIBED: std::sync::OnceLock<Interface> = std::sync::OnceLock::new();
+        let json = r#"{"interface":"test:rascal/rascal@1.0.0","functions":[{"name":"echo"},{"name":"panic"},{"name":"own-error"}]}"#;
+        Ok(DESCRIBED.get_or_init(|| Interface::from_json(json).expect("a description")))
+    }
+
+    static EXPORT: Export = Export {
+        name: "rascal",
+        version: "1.2.3",
+        capabilities: &["rascal@1", "batch@2"],
+        workers: 1,
+        interfaces: &[described],
+        make: || Box::new(Rascal),
+    };
+
+    static BROKEN: Export = Export { make: || panic!("cannot be made"), ..EXPORT };
+
+    #[derive(Default)]
+    struct Heard {
+        about: String,
+        tables: Vec<Table>,
+        ids: Vec<String>,
+        log: Vec<String>,
+    }
+
+    fn text(text: Str) -> String {
+        // SAFETY: the plugin under test passes texts that live while it calls us.
+        String::from_utf8_lossy(unsafe { text.bytes() }).into_owned()
+    }
+
+    fn heard<'a>(context: *mut c_void) -> std::sync::MutexGuard<'a, Heard> {
+        // SAFETY: every context here is the `Mutex` that `register_with` or the test holds.
+        unsafe { &*context.cast::<Mutex<Heard>>() }.lock().expect("nobody panics with it")
+    }
+
+    unsafe extern "C" fn about(context: *mut c_void, about: *const About) -> i32 {
+        // SAFETY: the plugin under test passes a table.
+        let about = unsafe { &*about };
+        heard(context).about = format!("{} {} {}", text(about.name), text(about.version), text(about.capabilities));
+        0
+    }
+
+    unsafe extern "C" fn add(context: *mut c_void, table: *const Table) -> i32 {
+        // SAFETY: the plugin under test passes a table.
+        let table = unsafe { *table };
+        heard(context).ids.push(text(table.id));
+        heard(context).tables.push(table);
+        0
+    }
+
+    unsafe extern "C" fn log(context: *mut c_void, _: i32, message: Str) {
+        heard(context).log.push(text(message));
+    }
+
+    fn register_with(export: &'static Export) -> (i32, &'static Mutex<Heard>) {
+        let heard: &'static Mutex<Heard> = Box::leak(Box::default());
+        let context: *mut c_void = from_ref(heard).cast_mut().cast();
+        let host = Host { size: size_of::<Host>() as u32, abi_major: 1, abi_minor: 0, context, log: Some(log) };
+        let registry =
+            Registry { size: size_of::<Registry>() as u32, reserved: 0, context, about: Some(about), add: Some(add) };
+        let host = Box::leak(Box::new(host));
+        // SAFETY: the tables are as `jackfield.h` describes them, and `host` lives for ever.
+        (unsafe { register(export, host, &registry) }, heard)
+    }
+
+    struct Answer {
+        bytes: Vec<u8>,
+        bytes_max: usize,
+    }
+
+    unsafe extern "C" fn write(context: *mut c_void, bytes: Str) -> i32 {
+        // SAFETY: the context is the `Answer` that `make_call` borrows while the plugin runs.
+        let answer = unsafe { &mut *context.cast::<Answer>() };
+        // SAFETY: the plugin under test passes bytes that live while it calls us.
+        let bytes = unsafe { bytes.bytes() };
+        answer.bytes.extend_from_slice(bytes);
+        i32::from(answer.bytes.len() > answer.bytes_max)
+    }
+
+    fn make_call(table: &Table, function: &str, arguments: &[u8], bytes_max: usize) -> (i32, String) {
+        let mut answer = Answer { bytes: Vec::new(), bytes_max };
+        let sink = Sink {
+            size: size_of::<Sink>() as u32,
+            reserved: 0,
+            context: std::ptr::from_mut(&mut answer).cast(),
+            write: Some(write),
+        };
+        let call = Call {
+            size: size_of::<Call>() as u32,
+            encoding: 0,
+            function: Str::of(function),
+            index: NO_INDEX,
+            reserved: 0,
+            arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
+            deadline_us: NO_DEADLINE,
+            traceparent: Str::EMPTY,
+        };
+        let function = table.call.expect("a table has a call");
+        // SAFETY: the state is the table's, and call and sink live while the plugin runs.
+        let status = unsafe { function(table.state, &call, &sink) };
+        (status, String::from_utf8_lossy(&answer.bytes).into_owned())
+    }
+
+    #[test]
+    fn a_plugin_registers_answers_panics_and_goes_on() {
+        let (registered, heard) = register_with(&EXPORT);
+        assert_eq!(registered, status::OK);
+        let table = heard.lock().expect("unharmed").tables[0];
+        assert_eq!(heard.lock().expect("unharmed").about, "rascal 1.2.3 rascal@1 batch@2");
+        assert_eq!(heard.lock().expect("unharmed").ids, ["test:rascal/rascal@1.0.0"]);
+
+        assert_eq!(make_call(&table, "echo", b"[1]", 100), (status::OK, "[1]".to_owned()));
+        assert_eq!(make_call(&table, "own-error", b"", 100), (status::OWN_ERROR, "\"no\"".to_owned()));
+        assert_eq!(make_call(&table, "sing", b"", 100), (status::UNIMPLEMENTED, String::new()));
+        assert_eq!(make_call(&table, "echo", b"123456", 5).0, status::ANSWER_TOO_LARGE);
+        let (panicked, message) = make_call(&table, "panic", b"", 1000);
+        assert_eq!(panicked, status::PANICKED);
+        assert!(message.starts_with("on demand ("), "{message}");
+        assert_eq!(make_call(&table, "echo", b"after", 100), (status::OK, "after".to_owned()));
+
+        let stop = table.stop.expect("ours has one");
+        // SAFETY: no call is under way.
+        unsafe { stop(table.state) };
+        assert_eq!(make_call(&table, "echo", b"", 100).0, status::FAILED);
+    }
+
+    #[test]
+    fn a_panic_while_registering_is_a_status() {
+        assert_eq!(register_with(&BROKEN).0, status::PANICKED);
+    }
+
+    #[test]
+    fn calls_on_several_threads_do_not_mix() {
+        let (_, heard) = register_with(&EXPORT);
+        let table = heard.lock().expect("unharmed").tables[0];
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let table = &table;
+                scope.spawn(move || {
+                    for call in 0..10 {
+                        let text = format!("{thread}.{call}");
+                        assert_eq!(make_call(table, "echo", text.as_bytes(), 100), (status::OK, text));
+                    }
+                });
+            }
+        });
+    }
+}

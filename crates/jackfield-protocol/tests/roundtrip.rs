@@ -167,3 +167,17 @@ fn arguments_without_types_are_those_with_them() {
     let absent = check_arguments(interface(), join, &serde_json::json!({"left": "a", "count": 2})).expect("arguments");
     assert_eq!(absent["right"], Value::Null);
 }
+
+/// A plugin describes itself: what it says is checked before it is believed, and must not cost the stack.
+#[test]
+fn a_description_of_types_nested_without_end_is_refused() {
+    let field = |to: &str| serde_json::json!({"record": [{"name": "next", "type": to}]});
+    let mut types = serde_json::Map::new();
+    for number in 0..100_000 {
+        types.insert(format!("t{number}"), field(&format!("t{}", number + 1)));
+    }
+    types.insert("t100000".to_owned(), field("u8"));
+    let interface = serde_json::json!({"interface": "t:t/t@1.0.0", "types": types, "functions": []});
+    let error = Interface::from_json(&interface.to_string()).expect_err("too deep").to_string();
+    assert!(error.contains("deep"), "{error}");
+}

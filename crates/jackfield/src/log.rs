@@ -33,7 +33,8 @@ impl PluginLog {
     /// A line that the plugin wrote to stderr.
     pub(crate) fn stderr(&self, line: &str) {
         self.keep(line);
-        self.forward(level_of(line), line);
+        let (level, line) = level_of(line);
+        self.forward(level, line);
     }
 
     /// A line on stdout that is no message.
@@ -75,8 +76,9 @@ impl PluginLog {
     }
 }
 
-/// The level of a line of stderr: by its prefix, by what a runtime writes when it dies, or info.
-fn level_of(line: &str) -> Level {
+/// The level of a line of stderr, and the line without it: by its prefix, by what a runtime writes when it
+/// dies, or info.
+fn level_of(line: &str) -> (Level, &str) {
     const PREFIXES: [(&str, Level); 6] = [
         ("[ERROR]", Level::ERROR),
         ("[WARN]", Level::WARN),
@@ -90,12 +92,11 @@ fn level_of(line: &str) -> Level {
         || line.starts_with("panic: ")
         || line.starts_with("fatal error: ")
         || line.starts_with("Traceback (most recent call last)");
-    let prefixed = PREFIXES.iter().find(|(prefix, _)| line.starts_with(prefix));
-    match prefixed {
-        _ if dying => Level::ERROR,
-        Some((_, level)) => *level,
-        None => Level::INFO,
+    if dying {
+        return (Level::ERROR, line);
     }
+    let prefixed = PREFIXES.iter().find_map(|(prefix, level)| Some((*level, line.strip_prefix(prefix)?.trim_start())));
+    prefixed.unwrap_or((Level::INFO, line))
 }
 
 /// The level of `jackfield/log` and of `jf_level`, by name or number.
@@ -115,16 +116,16 @@ mod tests {
 
     #[test]
     fn a_line_has_the_level_it_says() {
+        assert_eq!(level_of("[WARN] disk is nearly full"), (Level::WARN, "disk is nearly full"));
+        assert_eq!(level_of("[DEBUG] x"), (Level::DEBUG, "x"));
         for (line, level) in [
-            ("[WARN] disk is nearly full", Level::WARN),
-            ("[DEBUG] x", Level::DEBUG),
             ("thread 'main' panicked at src/lib.rs:1:1:", Level::ERROR),
             ("thread 'main' (42) panicked at src/lib.rs:1:1:", Level::ERROR),
             ("panic: runtime error", Level::ERROR),
             ("Traceback (most recent call last):", Level::ERROR),
             ("listening", Level::INFO),
         ] {
-            assert_eq!(level_of(line), level, "{line}");
+            assert_eq!(level_of(line), (level, line));
         }
     }
 

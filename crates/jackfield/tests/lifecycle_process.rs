@@ -5,12 +5,14 @@
 
 mod suite;
 
+use std::future::Future as _;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use fixtures_api::misbehave::{Level, Misbehave};
 use fixtures_api::zoo::Zoo;
 use jackfield::{CallOptions, Client, Encoding, Host, Status};
-use suite::processes::{Mark, kill};
+use suite::processes::{Mark, Signal, kill, signal};
 use suite::{Fixture, Mechanism, Plugins, ended, eventually, in_time, misbehave, says, watch};
 use tokio::task::JoinSet;
 
@@ -81,6 +83,8 @@ async fn a_death_between_calls_is_seen() {
     kill(plugin.info().process.expect("a process"));
     eventually("it has failed", || plugin.info().state.as_str() == "failed");
     says(&ended(plugin.call("echo", serde_json::json!(["x"])).await), &["unavailable: ", "SIGKILL"]);
+    let error = host.get::<dyn Misbehave>("misbehave").expect_err("not running").to_string();
+    says(&error, &["plugin `misbehave` is not running: ", "SIGKILL"]);
 }
 
 // ---- Calls --------------------------------------------------------------------------------------
@@ -163,26 +167,19 @@ async fn a_call_that_is_dropped_is_cancelled() {
 async fn a_call_above_the_number_in_flight_waits_its_turn() {
     let plugins = Plugins::with(rascal().limit("calls_in_flight", "1"));
     let host = plugins.host().await;
-    let first = misbehave(&host, "misbehave");
-    let first = tokio::spawn(async move { first.wait("first".into(), vec![]).await });
-    let plugin = host.plugin("misbehave").expect("a plugin");
-    let hasty = CallOptions { timeout: Some(Duration::from_millis(100)) };
-    let release = async |timeout: &CallOptions| {
-        ended(plugin.call_with(timeout, "release", serde_json::json!({"key": "first"})).await)
-    };
-    // It would end the first call, did it reach the plugin. Which of the two comes first is open.
-    loop {
-        let second = release(&hasty).await;
-        if second.starts_with("timeout: ") {
-            break;
-        }
-        assert_eq!(second, "ok: Null", "the first had not begun");
-        assert!(!first.is_finished(), "the test came too late, twice");
-    }
-    assert!(!first.is_finished());
-    first.abort();
-    let _ = first.await;
-    assert_eq!(release(&CallOptions::default()).await, "ok: Null", "its room is free again");
+    let rascal = misbehave(&host, "misbehave");
+    let mut first = Box::pin(rascal.wait("first".into(), vec![]));
+    // A call begins when it is first polled.
+    let begun = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await;
+    assert!(begun.is_pending());
+    let options = CallOptions { timeout: Some(Duration::from_millis(100)) };
+    let hasty: Client<dyn Misbehave> = host.select().options(options).get("misbehave").expect("a client");
+    // It would end the first call, did it reach the plugin.
+    says(&ended(hasty.release("first".into()).await), &["timeout: "]);
+    let still = std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await;
+    assert!(still.is_pending());
+    drop(first);
+    assert_eq!(rascal.release("first".into()).await, Ok(()), "its room is free again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,6 +223,27 @@ async fn many_more_calls_than_fit_are_all_answered() {
         }
         in_time(calls.join_all()).await;
     }
+}
+
+/// It reads nothing any more, and the calls to it time out: what waits in memory to be written to it still
+/// counts as in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_reads_nothing_does_not_fill_the_hosts_memory() {
+    let plugins = Plugins::with(rascal().limit("call_bytes_in_flight", "\"1MiB\""));
+    let host = plugins.builder().encoding(Encoding::Binary).build().await.expect("a host");
+    let rascal = misbehave(&host, "misbehave");
+    assert_eq!(rascal.waiting().await, Ok(0));
+    let process = Client::plugin(&rascal).info().process.expect("a process");
+    signal(process, Signal::STOP);
+    let options = CallOptions { timeout: Some(Duration::from_millis(20)) };
+    let hasty: Client<dyn Misbehave> = host.select().options(options).get("misbehave").expect("a client");
+    for number in 0..20 {
+        says(&ended(hasty.wait(number.to_string(), vec![0; 700 << 10]).await), &["timeout: "]);
+    }
+    signal(process, Signal::CONT);
+    // What was sent while it slept arrives before this: the one that there was room for.
+    assert_eq!(in_time(rascal.echo("x".into())).await, Ok("x".into()));
+    assert_eq!(rascal.waiting().await, Ok(1));
 }
 
 // ---- The end ------------------------------------------------------------------------------------

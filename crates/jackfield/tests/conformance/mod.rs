@@ -135,6 +135,23 @@ each_mechanism! {
         assert_eq!(host.plugin("zoo").expect("a zoo").info().calls.ended(Status::Ok), 64);
     }
 
+    async fn a_client_that_outlives_its_host_fails_and_nothing_else(run) {
+        let thread = std::thread::spawn(move || {
+            let plugins = run.plugins("zoo");
+            let host = plugins.builder().encoding(run.encoding).build_blocking().expect("a host");
+            let zoo = host.get::<dyn Zoo>("zoo").expect("a zoo").blocking();
+            assert_eq!(zoo.nothing(), Ok(()));
+            drop(host);
+            zoo.nothing()
+        });
+        let after = tokio::task::spawn_blocking(move || thread.join()).await.expect("joined").expect("no panic");
+        match run.mechanism {
+            // It has no process and no runtime that could end.
+            Mechanism::Native => assert_eq!(after, Ok(())),
+            Mechanism::Process => says(&ended(after), &["unavailable: "]),
+        }
+    }
+
     async fn a_stopped_plugin_is_not_called(run) {
         let host = run.host("zoo").await;
         let zoo: Client<dyn Zoo> = host.get("zoo").expect("a zoo");
@@ -439,6 +456,21 @@ each_mechanism! {
         assert_eq!(rascal.echo("next".into()).await, Ok("next".into()));
         assert_eq!(Client::plugin(&rascal).info().calls.ended(Status::Panicked), 2);
         assert_eq!(Client::plugin(&rascal).info().state.as_str(), "ready");
+    }
+
+    async fn a_call_that_takes_its_time_keeps_nobody_waiting_after_a_panic(run) {
+        let host = run.host("misbehave").await;
+        let rascal = misbehave(&host, "misbehave");
+        let slow = rascal.blocking();
+        // A thread that nobody waits for: its call never ends.
+        std::thread::spawn(move || slow.wait("for ever".into(), vec![]));
+        while rascal.waiting().await != Ok(1) {}
+        says(&ended(rascal.panic("no".into()).await), &["panicked"]);
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), async move {
+            // A native call blocks its thread.
+            tokio::spawn(async move { rascal.echo("next".into()).await }).await.expect("it ran")
+        });
+        assert_eq!(next.await.expect("an answer in time"), Ok("next".into()));
     }
 
     async fn calls_beside_a_panic_are_answered(run) {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub(crate) use rustix::process::Signal;
+
 /// Marks programs, and what they start, as one test's.
 pub(crate) struct Mark(String);
 
@@ -40,6 +42,11 @@ impl Mark {
 
 /// Kills one process.
 pub(crate) fn kill(process: u32) {
+    signal(process, Signal::KILL);
+}
+
+/// Sends a signal to one process.
+pub(crate) fn signal(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
-    let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_process(process, signal);
 }
