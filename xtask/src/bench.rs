@@ -27,15 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     plugins::build_all(plugins::Progress::Shown)?.tell();
     run::cargo()
-        .args([
-            "bench",
-            "--locked",
-            "--package",
-            &bench.package,
-            "--bench",
-            &bench.name,
-            "--",
-        ])
+        .args(["bench", "--locked", "--package", &bench.package, "--bench", &bench.name, "--"])
         .args(&args.rest)
         .run()
 }
@@ -47,21 +39,15 @@ struct Bench {
 
 /// The `[[bench]]` targets of all packages.
 fn benches() -> Result<Vec<Bench>> {
-    let metadata = run::cargo()
-        .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
-        .read()?;
-    let metadata: Value =
-        serde_json::from_str(&metadata).context("`cargo metadata` printed no JSON")?;
+    let metadata = run::cargo().args(["metadata", "--no-deps", "--format-version", "1", "--locked"]).read()?;
+    let metadata: Value = serde_json::from_str(&metadata).context("`cargo metadata` printed no JSON")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut benches = Vec::new();
     for package in metadata["packages"].as_array().into_iter().flatten() {
         for target in package["targets"].as_array().into_iter().flatten() {
             let kinds = target["kind"].as_array();
             if kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "bench")) {
-                benches.push(Bench {
-                    name: text(&target["name"]),
-                    package: text(&package["name"]),
-                });
+                benches.push(Bench { name: text(&target["name"]), package: text(&package["name"]) });
             }
         }
     }

@@ -24,38 +24,14 @@ struct Step {
 
 /// In the order they run: the quick ones that people trip over first.
 const STEPS: &[Step] = &[
-    Step {
-        name: "fmt",
-        run: fmt,
-    },
-    Step {
-        name: "test",
-        run: |report| test::all(&[], report),
-    },
-    Step {
-        name: "clippy",
-        run: clippy,
-    },
-    Step {
-        name: "doc",
-        run: doc,
-    },
-    Step {
-        name: "deny",
-        run: deny::run,
-    },
-    Step {
-        name: "miri",
-        run: miri::run,
-    },
-    Step {
-        name: "fuzz",
-        run: fuzz::run,
-    },
-    Step {
-        name: "cross",
-        run: cross::all,
-    },
+    Step { name: "fmt", run: fmt },
+    Step { name: "test", run: |report| test::all(&[], report) },
+    Step { name: "clippy", run: clippy },
+    Step { name: "doc", run: doc },
+    Step { name: "deny", run: deny::run },
+    Step { name: "miri", run: miri::run },
+    Step { name: "fuzz", run: fuzz::run },
+    Step { name: "cross", run: cross::all },
 ];
 
 #[derive(clap::Args)]
@@ -65,11 +41,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(unknown) = args
-        .steps
-        .iter()
-        .find(|name| STEPS.iter().all(|step| step.name != **name))
-    {
+    if let Some(unknown) = args.steps.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
         bail!("no step `{unknown}`; there are: {}", names.join(" "));
     }
@@ -92,18 +64,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "FAILED"
             }
         };
-        println!(
-            "<== {}: {result} after {}",
-            step.name,
-            seconds(begin.elapsed())
-        );
-        writeln!(
-            table,
-            "{:<8}{:>9}  {result}",
-            step.name,
-            seconds(begin.elapsed())
-        )
-        .expect("a String takes all text");
+        println!("<== {}: {result} after {}", step.name, seconds(begin.elapsed()));
+        writeln!(table, "{:<8}{:>9}  {result}", step.name, seconds(begin.elapsed())).expect("a String takes all text");
     }
     print!("\n{table}");
     let closed = report.close();
@@ -122,23 +84,11 @@ fn fmt(_: &mut Report) -> Result<()> {
 }
 
 fn clippy(_: &mut Report) -> Result<()> {
-    run::cargo()
-        .args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ])
-        .run()
+    run::cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
 }
 
 fn doc(_: &mut Report) -> Result<()> {
     let mut cargo = run::cargo();
-    cargo
-        .args(["doc", "--workspace", "--no-deps", "--locked"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     cargo.run()
 }

@@ -16,13 +16,8 @@ use crate::{paths, plugins};
 
 const WINDOWS: &str = "x86_64-pc-windows-gnu";
 const CHECKED: &[&str] = &["aarch64-apple-darwin", "x86_64-pc-windows-msvc"];
-const CHECKED_PACKAGES: &[&str] = &[
-    "jackfield-protocol",
-    "jackfield-plugin",
-    "jackfield",
-    "jackfield-runner",
-    "jackfield-cli",
-];
+const CHECKED_PACKAGES: &[&str] =
+    &["jackfield-protocol", "jackfield-plugin", "jackfield", "jackfield-runner", "jackfield-cli"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -58,9 +53,7 @@ pub(crate) fn all(report: &mut Report) -> Result<()> {
 /// Builds the suite and the fixtures for Windows, and runs the suite under wine.
 fn windows(report: &mut Report) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        report.skip(format!(
-            "{UNAVAILABLE_HERE} the Windows build: wine runs only on x86-64 Linux here"
-        ));
+        report.skip(format!("{UNAVAILABLE_HERE} the Windows build: wine runs only on x86-64 Linux here"));
         return Ok(());
     }
     let wine = Wine::install()?;
@@ -72,18 +65,9 @@ fn windows(report: &mut Report) -> Result<()> {
     plugins::build_fixture_programs(build, &fixtures)?;
 
     let mut test = rust.cargo(&cross_dir());
-    test.args([
-        "test",
-        "--locked",
-        "--target",
-        WINDOWS,
-        "-p",
-        "jackfield",
-        "--no-default-features",
-    ]);
+    test.args(["test", "--locked", "--target", WINDOWS, "-p", "jackfield", "--no-default-features"]);
     test.args(["--features", "process", "--test", "process_conformance"]);
-    test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner())
-        .envs(wine.variables());
+    test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner()).envs(wine.variables());
     test.env("JACKFIELD_FIXTURES", windows_path(&fixtures));
     test.env("JACKFIELD_SKIPS", windows_path(report.skips_file()));
     report.count(&mut test)

@@ -19,9 +19,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let built = plugins::build_all(plugins::Progress::Hidden)?;
     built.tell();
     let demo = built.program("examples/demo")?;
-    Command::new(demo)
-        .arg(paths::target().join("plugins"))
-        .args(&args.rest)
-        .current_dir(paths::root())
-        .run()
+    Command::new(demo).arg(paths::target().join("plugins")).args(&args.rest).current_dir(paths::root()).run()
 }

@@ -7,9 +7,7 @@ use anyhow::{Context, Result};
 
 /// The root of the repository.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask/ lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ lies in the repository")
 }
 
 /// Cargo's target directory: `CARGO_TARGET_DIR` where it is set, as cargo does it.
@@ -44,8 +42,7 @@ fn user_cache() -> Result<PathBuf> {
 
 /// Makes `dir` and its parents, unless they are there.
 pub(crate) fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)
-        .with_context(|| format!("cannot make the directory `{}`", dir.display()))
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the directory `{}`", dir.display()))
 }
 
 /// Removes `dir` with all that is in it, if it is there.
@@ -61,9 +58,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
 /// The entries of `dir`, sorted, so that what we do with them does not depend on the disk.
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot list `{}`", dir.display()))?;
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<_>>()?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     paths.sort();
     Ok(paths)
 }

@@ -26,16 +26,8 @@ const PROGRAMS: &[&str] = &["jackfield-cli", "jackfield-runner", "jackfield-demo
 pub(crate) fn run() -> Result<()> {
     let built = build_all(Progress::Shown)?;
     built.tell();
-    ensure!(
-        built.left_out.is_empty() || !in_ci(),
-        "{} plugins left out in CI",
-        built.left_out.len()
-    );
-    say(format_args!(
-        "{} plugins and fixtures in `{}`",
-        built.count,
-        paths::target().display()
-    ));
+    ensure!(built.left_out.is_empty() || !in_ci(), "{} plugins left out in CI", built.left_out.len());
+    say(format_args!("{} plugins and fixtures in `{}`", built.count, paths::target().display()));
     Ok(())
 }
 
@@ -86,44 +78,23 @@ pub(crate) fn build_all(progress: Progress) -> Result<Built> {
     if progress == Progress::Hidden {
         cargo.arg("--quiet");
     }
-    select(
-        &mut cargo,
-        PLUGINS
-            .iter()
-            .filter_map(Plugin::package)
-            .chain(PROGRAMS.iter().copied()),
-    );
+    select(&mut cargo, PLUGINS.iter().filter_map(Plugin::package).chain(PROGRAMS.iter().copied()));
     let rust = RustArtefacts::build(&mut cargo)?;
 
     let mut left_out = Vec::new();
     for plugin in PLUGINS {
-        let all = paths::target().join(if plugin.is_fixture() {
-            "fixtures"
-        } else {
-            "plugins"
-        });
+        let all = paths::target().join(if plugin.is_fixture() { "fixtures" } else { "plugins" });
         if let Some(why) = put(plugin, &rust, &all.join(plugin.name))? {
-            left_out.push(LeftOut {
-                name: plugin.name,
-                why,
-            });
+            left_out.push(LeftOut { name: plugin.name, why });
         }
     }
-    Ok(Built {
-        count: PLUGINS.len() - left_out.len(),
-        left_out,
-        rust,
-    })
+    Ok(Built { count: PLUGINS.len() - left_out.len(), left_out, rust })
 }
 
 /// Builds the fixtures that are programs with `cargo`, which brings `build` and a target along,
 /// into `fixtures_dir`.
 pub(crate) fn build_fixture_programs(mut cargo: Command, fixtures_dir: &Path) -> Result<()> {
-    let fixtures = || {
-        PLUGINS
-            .iter()
-            .filter(|plugin| plugin.is_fixture() && plugin.kind == Kind::RustProgram)
-    };
+    let fixtures = || PLUGINS.iter().filter(|plugin| plugin.is_fixture() && plugin.kind == Kind::RustProgram);
     cargo.arg("--bins");
     select(&mut cargo, fixtures().filter_map(Plugin::package));
     let rust = RustArtefacts::build(&mut cargo)?;
@@ -152,17 +123,13 @@ fn put(plugin: &Plugin, rust: &RustArtefacts, dir: &Path) -> Result<Option<Strin
             paths::remove_dir(dir)?;
             Ok(Some(chain(&error)))
         }
-        Err(build::Error::Code(error)) => {
-            Err(error).with_context(|| format!("cannot build `{}`", plugin.name))
-        }
+        Err(build::Error::Code(error)) => Err(error).with_context(|| format!("cannot build `{}`", plugin.name)),
     }
 }
 
 /// `<source>/<name>.plugin.toml`: one source can make several plugins.
 fn manifest_of(plugin: &Plugin) -> PathBuf {
-    paths::root()
-        .join(plugin.source)
-        .join(format!("{}.plugin.toml", plugin.name))
+    paths::root().join(plugin.source).join(format!("{}.plugin.toml", plugin.name))
 }
 
 /// Adds `-p <package>` for each package once.

@@ -28,13 +28,8 @@ impl Report {
     pub(crate) fn start() -> Result<Report> {
         paths::make_dir(&paths::target())?;
         let skips_file = paths::target().join("skips.txt");
-        fs::write(&skips_file, "")
-            .with_context(|| format!("cannot write `{}`", skips_file.display()))?;
-        Ok(Report {
-            tests: Tally::default(),
-            skipped: Vec::new(),
-            skips_file,
-        })
+        fs::write(&skips_file, "").with_context(|| format!("cannot write `{}`", skips_file.display()))?;
+        Ok(Report { tests: Tally::default(), skipped: Vec::new(), skips_file })
     }
 
     /// Where tests tell what they skipped; goes into their environment as `JACKFIELD_SKIPS`.
@@ -61,26 +56,15 @@ impl Report {
     pub(crate) fn close(mut self) -> Result<()> {
         let told = fs::read_to_string(&self.skips_file)
             .with_context(|| format!("cannot read `{}`", self.skips_file.display()))?;
-        self.skipped.extend(
-            told.lines()
-                .filter(|line| !line.trim().is_empty())
-                .map(str::to_owned),
-        );
+        self.skipped.extend(told.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
         self.skipped.sort();
         self.skipped.dedup();
         for line in &self.skipped {
             println!("skipped: {line}");
         }
         println!("{}", self.tests);
-        let unexcused = self
-            .skipped
-            .iter()
-            .filter(|line| !line.starts_with(UNAVAILABLE_HERE))
-            .count();
-        ensure!(
-            unexcused == 0 || !in_ci(),
-            "{unexcused} skipped in CI, where nothing may be left out"
-        );
+        let unexcused = self.skipped.iter().filter(|line| !line.starts_with(UNAVAILABLE_HERE)).count();
+        ensure!(unexcused == 0 || !in_ci(), "{unexcused} skipped in CI, where nothing may be left out");
         Ok(())
     }
 }

@@ -35,32 +35,20 @@ impl Run for Command {
     }
 
     fn read(&mut self) -> Result<String> {
-        let output = self
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| cannot_run(self))?;
+        let output = self.stdin(Stdio::null()).output().with_context(|| cannot_run(self))?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "{}\n{}{}",
-                failed(self, output.status),
-                stdout,
-                stderr.trim_end()
-            );
+            bail!("{}\n{}{}", failed(self, output.status), stdout, stderr.trim_end());
         }
         Ok(stdout.trim().to_owned())
     }
 
     fn each_line(&mut self, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
-        let mut child = self
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| cannot_run(self))?;
+        let mut child = self.stdout(Stdio::piped()).spawn().with_context(|| cannot_run(self))?;
         let stdout = child.stdout.take().expect("stdout is piped");
         for line in BufReader::new(stdout).split(b'\n') {
-            let line =
-                line.with_context(|| format!("cannot read the output of {}", words(self)))?;
+            let line = line.with_context(|| format!("cannot read the output of {}", words(self)))?;
             each(String::from_utf8_lossy(&line).trim_end_matches('\r'));
         }
         child.wait().with_context(|| cannot_run(self))
@@ -77,9 +65,7 @@ fn cannot_run(command: &Command) -> String {
 }
 
 fn words(command: &Command) -> String {
-    let words = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args());
+    let words = [command.get_program()].into_iter().chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))
 }
@@ -97,19 +83,14 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn find_program(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let dirs: Vec<PathBuf> = env::split_paths(&path).collect();
-    let candidates = names
-        .iter()
-        .flat_map(|name| dirs.iter().map(move |dir| dir.join(name)));
-    candidates
-        .map(|path| path.with_added_extension(env::consts::EXE_EXTENSION))
-        .find(|path| is_program(path))
+    let candidates = names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name)));
+    candidates.map(|path| path.with_added_extension(env::consts::EXE_EXTENSION)).find(|path| is_program(path))
 }
 
 #[cfg(unix)]
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    path.metadata()
-        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(not(unix))]

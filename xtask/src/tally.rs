@@ -27,17 +27,11 @@ impl Tally {
     }
 
     fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        else {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
         for count in counts.split("; ") {
-            match count
-                .split_once(' ')
-                .map(|(number, word)| (number.parse::<u64>(), word))
-            {
+            match count.split_once(' ').map(|(number, word)| (number.parse::<u64>(), word)) {
                 Some((Ok(number), "passed")) => self.passed += number,
                 Some((Ok(number), "failed")) => self.failed += number,
                 Some((Ok(number), "ignored")) => self.ignored += number,
@@ -81,9 +75,6 @@ mod tests {
 
     #[test]
     fn a_test_that_prints_something_similar_is_not_counted() {
-        check(
-            "the test result: ok. 3 passed; 0 failed",
-            "0 passed, 0 failed",
-        );
+        check("the test result: ok. 3 passed; 0 failed", "0 passed, 0 failed");
     }
 }

@@ -23,11 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Builds the plugins and runs the tests that `rest` selects.
 pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     let built = plugins::build_all(plugins::Progress::Shown)?;
-    ensure!(
-        built.left_out.is_empty() || !in_ci(),
-        "{} plugins left out in CI",
-        built.left_out.len()
-    );
+    ensure!(built.left_out.is_empty() || !in_ci(), "{} plugins left out in CI", built.left_out.len());
     built.tell();
     for left_out in &built.left_out {
         report.skip(left_out.to_string());
@@ -36,9 +32,7 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     let _ = c::compiler_plus_plus();
     let mut cargo = run::cargo();
     // One broken test must not hide the others.
-    cargo
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .args(rest);
+    cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest);
     cargo.env("JACKFIELD_SKIPS", report.skips_file());
     cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
     report.count(&mut cargo)

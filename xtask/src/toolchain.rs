@@ -47,7 +47,6 @@ fn put(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 fn lock() -> Result<File> {
     let path = paths::toolchains()?.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
-    file.lock()
-        .with_context(|| format!("cannot lock `{}`", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock `{}`", path.display()))?;
     Ok(file)
 }

@@ -21,12 +21,8 @@ pub(crate) fn echo() -> Result<(), Box<dyn Error>> {
 #[expect(clippy::zombie_processes, reason = "it ends when this program does, at the end of its stdin")]
 pub(crate) fn row(name: &'static str, line: &'static str) -> Row {
     let me = std::env::current_exe().expect("this program has a path");
-    let mut child = Command::new(me)
-        .arg("echo")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this program runs");
+    let mut child =
+        Command::new(me).arg("echo").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this program runs");
     let mut to = child.stdin.take().expect("piped");
     let mut from = BufReader::new(child.stdout.take().expect("piped"));
     let mut answer = Vec::new();

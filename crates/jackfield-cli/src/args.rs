@@ -148,14 +148,8 @@ mod tests {
 
     #[test]
     fn a_global_flag_may_stand_before_or_after_the_verb() {
-        check(
-            "--plugins a --plugins b list --strict",
-            expect![[r#"["a", "b"] List(List { strict: true })"#]],
-        );
-        check(
-            "list --plugins a",
-            expect![[r#"["a"] List(List { strict: false })"#]],
-        );
+        check("--plugins a --plugins b list --strict", expect![[r#"["a", "b"] List(List { strict: true })"#]]);
+        check("list --plugins a", expect![[r#"["a"] List(List { strict: false })"#]]);
     }
 
     #[test]
@@ -200,9 +194,7 @@ mod tests {
     fn an_interface_is_exported_as_wit_unless_said_otherwise() {
         check(
             "interface export english",
-            expect![[
-                r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#
-            ]],
+            expect![[r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#]],
         );
         check(
             "interface export english greeter --format json-schema",

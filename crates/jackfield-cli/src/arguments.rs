@@ -108,22 +108,10 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused_with_its_place() {
-        check(
-            "{name: 1}",
-            expect!["ARGS is not JSON: key must be a string at line 1 column 2"],
-        );
-        check(
-            "{\"name\":\n Ada}",
-            expect!["ARGS is not JSON: expected value at line 2 column 2"],
-        );
-        check(
-            "",
-            expect!["ARGS is not JSON: EOF while parsing a value at line 1 column 0"],
-        );
-        check(
-            "{} {}",
-            expect!["ARGS is not JSON: trailing characters at line 1 column 4"],
-        );
+        check("{name: 1}", expect!["ARGS is not JSON: key must be a string at line 1 column 2"]);
+        check("{\"name\":\n Ada}", expect!["ARGS is not JSON: expected value at line 2 column 2"]);
+        check("", expect!["ARGS is not JSON: EOF while parsing a value at line 1 column 0"]);
+        check("{} {}", expect!["ARGS is not JSON: trailing characters at line 1 column 4"]);
         check(
             r#"{"a": {"name": "Ada", "name": "Bob"}}"#,
             expect!["ARGS is not JSON: `name` is there twice at line 1 column 36"],

@@ -17,9 +17,7 @@ use crate::session::Session;
 pub(crate) async fn run(session: &Session, call: args::Call, out: &Out) -> Result<Outcome> {
     let plugin = session.plugin(&call.plugin)?;
     let arguments = arguments::read(&call.arguments, io::stdin())?;
-    let options = CallOptions {
-        timeout: call.timeout,
-    };
+    let options = CallOptions { timeout: call.timeout };
     let answer = match call.repeat {
         None => plugin.call_with(&options, &call.function, arguments).await,
         Some(times) => match repeat(&plugin, &options, &call.function, &arguments, times).await {
@@ -31,10 +29,7 @@ pub(crate) async fn run(session: &Session, call: args::Call, out: &Out) -> Resul
     match answer {
         Ok(answer) => out.value(&answer).map(|()| Outcome::Done),
         Err(CallError::Plugin(error)) => {
-            output::say(&format!(
-                "plugin `{}` answered with its own error",
-                plugin.name()
-            ));
+            output::say(&format!("plugin `{}` answered with its own error", plugin.name()));
             out.value(&error).map(|()| Outcome::PluginSaidNo)
         }
         Err(CallError::Failed(failure)) => Err(failure.into()),

@@ -64,10 +64,7 @@ impl View {
             ("stop_grace", written(info.limits.stop_grace).into()),
             ("answer_bytes", json!(info.limits.answer_bytes_max)),
             ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
-            (
-                "call_bytes_in_flight",
-                json!(info.limits.call_bytes_in_flight_max),
-            ),
+            ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
         ];
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
@@ -87,27 +84,19 @@ impl View {
             speaks: info.speaks.clone(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
-            limits: limits
-                .into_iter()
-                .filter(|(name, _)| !not_enforced.contains_key(name))
-                .collect(),
+            limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
             not_enforced,
             calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
         }
     }
 
     fn text(&self, paint: Paint) -> String {
-        let mut text = format!(
-            "{}\n",
-            paint.bold(&plain(&format!("{} {}", self.name, self.version)))
-        );
+        let mut text = format!("{}\n", paint.bold(&plain(&format!("{} {}", self.name, self.version))));
         let state = match &self.why {
             None => self.state.to_owned(),
             Some(why) => format!("{}: {why}", self.state),
         };
-        let process = self
-            .process
-            .map_or_else(|| "the host's".to_owned(), |process| process.to_string());
+        let process = self.process.map_or_else(|| "the host's".to_owned(), |process| process.to_string());
         let generation = self.generation.to_string();
         let capabilities = self.capabilities.join(", ");
         section(
@@ -121,14 +110,7 @@ impl View {
                 ("process", &*process),
                 ("generation", &*generation),
                 ("speaks", &*self.speaks),
-                (
-                    "capabilities",
-                    if capabilities.is_empty() {
-                        "none"
-                    } else {
-                        &*capabilities
-                    },
-                ),
+                ("capabilities", if capabilities.is_empty() { "none" } else { &*capabilities }),
             ],
         );
         text += &format!("\n{}\n", paint.bold("limits"));
@@ -136,10 +118,7 @@ impl View {
             Value::String(duration) => (*name, duration.clone()),
             number => (*name, number.to_string()),
         });
-        let not = self
-            .not_enforced
-            .iter()
-            .map(|(name, why)| (*name, format!("not enforced: {why}")));
+        let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
         for interface in &self.interfaces {
             text.push('\n');
@@ -153,41 +132,18 @@ impl InterfaceView {
     fn of(offered: &InterfaceInfo) -> Self {
         Self {
             id: offered.id.to_string(),
-            fingerprint: offered
-                .fingerprint()
-                .map(|fingerprint| fingerprint.to_string()),
-            encodings: if offered.binary {
-                vec!["json", "binary"]
-            } else {
-                vec!["json"]
-            },
+            fingerprint: offered.fingerprint().map(|fingerprint| fingerprint.to_string()),
+            encodings: if offered.binary { vec!["json", "binary"] } else { vec!["json"] },
             description: offered.description.as_deref().cloned(),
         }
     }
 
     fn add_to(&self, text: &mut String, paint: Paint) {
         *text += &format!("{}\n", paint.bold(&self.id));
-        let fingerprint = self
-            .fingerprint
-            .as_deref()
-            .unwrap_or("none: only its name is known");
-        section(
-            text,
-            [
-                ("fingerprint", fingerprint),
-                ("encodings", &*self.encodings.join(", ")),
-            ],
-        );
-        for function in self
-            .description
-            .iter()
-            .flat_map(|description| &description.functions)
-        {
-            let docs = function
-                .docs
-                .lines()
-                .next()
-                .map(|line| format!("  // {line}"));
+        let fingerprint = self.fingerprint.as_deref().unwrap_or("none: only its name is known");
+        section(text, [("fingerprint", fingerprint), ("encodings", &*self.encodings.join(", "))]);
+        for function in self.description.iter().flat_map(|description| &description.functions) {
+            let docs = function.docs.lines().next().map(|line| format!("  // {line}"));
             let line = format!("  {}{}", function.signature(), docs.unwrap_or_default());
             *text += &format!("{}\n", plain(&line));
         }
@@ -253,11 +209,7 @@ mod tests {
                     description: None,
                 },
             ],
-            limits: [
-                ("answer_bytes", json!(1024)),
-                ("call_timeout", json!("30s")),
-            ]
-            .into(),
+            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s"))].into(),
             not_enforced: [("stop_grace", "a reason")].into(),
             calls: [("ok", 3)].into(),
         }
@@ -365,15 +317,9 @@ mod tests {
     #[test]
     fn a_duration_is_written_as_in_a_manifest() {
         let written = |ms| written(Duration::from_millis(ms));
-        assert_eq!(
-            [0, 250, 1000, 90_000, 120_000].map(written),
-            ["0s", "250ms", "1s", "90s", "2m"]
-        );
+        assert_eq!([0, 250, 1000, 90_000, 120_000].map(written), ["0s", "250ms", "1s", "90s", "2m"]);
         assert!(
-            [0, 250, 1000, 90_000, 120_000]
-                .map(written)
-                .iter()
-                .all(|text| jackfield::parse_duration(text).is_ok())
+            [0, 250, 1000, 90_000, 120_000].map(written).iter().all(|text| jackfield::parse_duration(text).is_ok())
         );
     }
 }

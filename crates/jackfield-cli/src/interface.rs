@@ -16,13 +16,8 @@ pub(crate) fn export(session: &Session, wanted: &Export, out: &Out) -> Result<Ou
     let described = info.interfaces.iter().find(|offered| offered.id == *id);
     let Some(interface) = described.and_then(|offered| offered.description.as_deref()) else {
         return Err(Told {
-            text: format!(
-                "plugin `{}` gives the name of `{id}`, and no description",
-                info.name
-            ),
-            hint: Some(
-                "a description can be added to `descriptions` in the plugin's manifest".to_owned(),
-            ),
+            text: format!("plugin `{}` gives the name of `{id}`, and no description", info.name),
+            hint: Some("a description can be added to `descriptions` in the plugin's manifest".to_owned()),
             source: None,
         }
         .into());
@@ -41,18 +36,13 @@ fn choose<'a>(info: &'a PluginInfo, name: Option<&str>) -> Result<&'a InterfaceI
     let ids: Vec<_> = info.interfaces.iter().map(|offered| &offered.id).collect();
     pick(&ids, name).map_err(|what| {
         let offered: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!(
-            "plugin `{}` {what}; it offers {}",
-            info.name,
-            offered.join(", ")
-        )
+        anyhow::anyhow!("plugin `{}` {what}; it offers {}", info.name, offered.join(", "))
     })
 }
 
 fn pick<'a>(ids: &[&'a InterfaceId], name: Option<&str>) -> Result<&'a InterfaceId, String> {
-    let is_called = |id: &InterfaceId, name: &str| {
-        id.name == name || id.unversioned() == name || id.to_string() == name
-    };
+    let is_called =
+        |id: &InterfaceId, name: &str| id.name == name || id.unversioned() == name || id.to_string() == name;
     let called = |id: &&InterfaceId| name.is_none_or(|name| is_called(id, name));
     let candidates: Vec<_> = ids.iter().copied().filter(called).collect();
     let named = name.map_or_else(String::new, |name| format!(" `{name}`"));
@@ -70,10 +60,7 @@ mod tests {
     use super::*;
 
     fn check(offered: &[&str], name: Option<&str>, expected: Expect) {
-        let offered: Vec<InterfaceId> = offered
-            .iter()
-            .map(|id| id.parse().expect("an id"))
-            .collect();
+        let offered: Vec<InterfaceId> = offered.iter().map(|id| id.parse().expect("an id")).collect();
         let picked = pick(&offered.iter().collect::<Vec<_>>(), name);
         expected.assert_eq(&picked.map_or_else(|what| what, ToString::to_string));
     }
@@ -81,31 +68,11 @@ mod tests {
     #[test]
     fn an_interface_is_named_as_far_as_is_needed() {
         check(&["a:b/c@1.0.0"], None, expect!["a:b/c@1.0.0"]);
-        check(
-            &["a:b/c@1.0.0", "a:b/d@1.0.0"],
-            Some("d"),
-            expect!["a:b/d@1.0.0"],
-        );
-        check(
-            &["a:b/c@1.0.0", "x:y/c@1.0.0"],
-            Some("x:y/c"),
-            expect!["x:y/c@1.0.0"],
-        );
-        check(
-            &["a:b/c@1.0.0", "a:b/c@2.0.0"],
-            Some("a:b/c@2.0.0"),
-            expect!["a:b/c@2.0.0"],
-        );
-        check(
-            &["a:b/c@1.0.0", "a:b/c@2.0.0"],
-            Some("c"),
-            expect!["has several interfaces `c`"],
-        );
-        check(
-            &["a:b/c@1.0.0", "a:b/d@1.0.0"],
-            None,
-            expect!["has several interfaces"],
-        );
+        check(&["a:b/c@1.0.0", "a:b/d@1.0.0"], Some("d"), expect!["a:b/d@1.0.0"]);
+        check(&["a:b/c@1.0.0", "x:y/c@1.0.0"], Some("x:y/c"), expect!["x:y/c@1.0.0"]);
+        check(&["a:b/c@1.0.0", "a:b/c@2.0.0"], Some("a:b/c@2.0.0"), expect!["a:b/c@2.0.0"]);
+        check(&["a:b/c@1.0.0", "a:b/c@2.0.0"], Some("c"), expect!["has several interfaces `c`"]);
+        check(&["a:b/c@1.0.0", "a:b/d@1.0.0"], None, expect!["has several interfaces"]);
         check(&["a:b/c@1.0.0"], Some("d"), expect!["has no interface `d`"]);
     }
 }

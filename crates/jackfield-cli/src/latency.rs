@@ -22,18 +22,9 @@ impl Latency {
         // The nearest rank: a time that was measured, not one between two.
         let rank = |percent: usize| {
             let rank = (each.len() * percent).div_ceil(100);
-            each.get(rank.saturating_sub(1))
-                .copied()
-                .unwrap_or_default()
+            each.get(rank.saturating_sub(1)).copied().unwrap_or_default()
         };
-        Self {
-            calls: each.len(),
-            whole,
-            min: rank(0),
-            p50: rank(50),
-            p99: rank(99),
-            max: rank(100),
-        }
+        Self { calls: each.len(), whole, min: rank(0), p50: rank(50), p99: rank(99), max: rank(100) }
     }
 
     fn calls_per_second(&self) -> f64 {
@@ -41,19 +32,10 @@ impl Latency {
     }
 
     pub(crate) fn text(&self) -> String {
-        let Self {
-            calls,
-            whole,
-            min,
-            p50,
-            p99,
-            max,
-        } = self;
+        let Self { calls, whole, min, p50, p99, max } = self;
         let rate = self.calls_per_second();
         let [whole, min, p50, p99, max] = [whole, min, p50, p99, max].map(|time| shown(*time));
-        format!(
-            "{calls} calls in {whole}, {rate:.0} calls/s\nmin {min}, p50 {p50}, p99 {p99}, max {max}\n"
-        )
+        format!("{calls} calls in {whole}, {rate:.0} calls/s\nmin {min}, p50 {p50}, p99 {p99}, max {max}\n")
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -74,10 +56,7 @@ impl Latency {
 fn shown(time: Duration) -> String {
     let nanoseconds = time.as_nanos() as f64;
     let units = [("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)];
-    let (unit, factor) = units
-        .into_iter()
-        .find(|(_, factor)| nanoseconds >= *factor)
-        .unwrap_or(("ns", 1.0));
+    let (unit, factor) = units.into_iter().find(|(_, factor)| nanoseconds >= *factor).unwrap_or(("ns", 1.0));
     let value = nanoseconds / factor;
     let digits = if value >= 100.0 || factor == 1.0 {
         0

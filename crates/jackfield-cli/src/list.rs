@@ -69,11 +69,7 @@ impl Listing {
             by: shadowed.by.display().to_string(),
         });
         Self {
-            plugins: host
-                .plugins()
-                .iter()
-                .map(|plugin| Row::of(&plugin.info()))
-                .collect(),
+            plugins: host.plugins().iter().map(|plugin| Row::of(&plugin.info())).collect(),
             refused: refused.collect(),
             shadowed: shadowed.collect(),
         }
@@ -84,23 +80,11 @@ impl Listing {
         if self.plugins.is_empty() {
             text += "no plugins\n";
         } else {
-            let header = [
-                "NAME",
-                "VERSION",
-                "MECHANISM",
-                "STATE",
-                "INTERFACES",
-                "CAPABILITIES",
-                "SOURCE",
-            ];
+            let header = ["NAME", "VERSION", "MECHANISM", "STATE", "INTERFACES", "CAPABILITIES", "SOURCE"];
             let mut rows = vec![header.map(str::to_owned).to_vec()];
             rows.extend(self.plugins.iter().map(Row::cells));
             for (at, line) in columns(&rows).iter().enumerate() {
-                let line = if at == 0 {
-                    paint.bold(line)
-                } else {
-                    line.clone()
-                };
+                let line = if at == 0 { paint.bold(line) } else { line.clone() };
                 text += &format!("{line}\n");
             }
         }
@@ -131,11 +115,7 @@ impl Row {
             version: info.version.clone(),
             mechanism: info.mechanism.as_str(),
             state: info.state.as_str(),
-            interfaces: info
-                .interfaces
-                .iter()
-                .map(|interface| interface.id.to_string())
-                .collect(),
+            interfaces: info.interfaces.iter().map(|interface| interface.id.to_string()).collect(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             source: info.source.display().to_string(),
         }
@@ -147,15 +127,8 @@ impl Row {
             false => items.join(", "),
         };
         let (interfaces, capabilities) = (listed(&self.interfaces), listed(&self.capabilities));
-        let cells = [
-            &*self.name,
-            &*self.version,
-            self.mechanism,
-            self.state,
-            &*interfaces,
-            &*capabilities,
-            &*self.source,
-        ];
+        let cells =
+            [&*self.name, &*self.version, self.mechanism, self.state, &*interfaces, &*capabilities, &*self.source];
         cells.map(plain).to_vec()
     }
 }

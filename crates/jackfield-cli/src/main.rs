@@ -56,31 +56,20 @@ fn run(args: Args) -> Result<Outcome> {
     let out = output::Out::new(args.json, args.color);
     let dirs = args.plugins;
     match args.verb {
-        Verb::List(list) => {
-            Session::with(dirs, None, async |session| list::run(session, &list, &out))
-        }
+        Verb::List(list) => Session::with(dirs, None, async |session| list::run(session, &list, &out)),
         Verb::Call(call) => {
             let only = call.plugin.clone();
             Session::with(dirs, Some(&only), async |session| call::run(session, call, &out).await)
         }
         Verb::Inspect(inspect) => {
-            Session::with(dirs, Some(&inspect.plugin), async |session| {
-                inspect::run(session, &inspect, &out)
-            })
+            Session::with(dirs, Some(&inspect.plugin), async |session| inspect::run(session, &inspect, &out))
         }
         Verb::Interface(InterfaceVerb::Export(export)) => {
-            Session::with(dirs, Some(&export.plugin), async |session| {
-                interface::export(session, &export, &out)
-            })
+            Session::with(dirs, Some(&export.plugin), async |session| interface::export(session, &export, &out))
         }
         Verb::Completions(completions) => {
             let mut script = Vec::new();
-            clap_complete::generate(
-                completions.shell,
-                &mut Args::command(),
-                "jackfield",
-                &mut script,
-            );
+            clap_complete::generate(completions.shell, &mut Args::command(), "jackfield", &mut script);
             out.text(&String::from_utf8_lossy(&script))?;
             Ok(Outcome::Done)
         }

@@ -72,10 +72,7 @@ pub(crate) struct Out {
 
 impl Out {
     pub(crate) fn new(json: bool, color: Color) -> Self {
-        Self {
-            json,
-            paint: color.of(&io::stdout()),
-        }
+        Self { json, paint: color.of(&io::stdout()) }
     }
 
     /// Writes text that ends its own lines.
@@ -114,9 +111,7 @@ pub(crate) fn log_to_stderr(verbose: u8) {
         2 => Level::DEBUG,
         _ => Level::TRACE,
     };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     log.without_time().with_target(false).init();
 }
 
@@ -138,18 +133,10 @@ pub(crate) fn plain(text: &str) -> String {
 /// Rows as aligned columns, two spaces apart; the last column is as wide as it is.
 pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(at))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|at| width(at).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -167,10 +154,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        assert_eq!(
-            columns(&[row(["NAME", "A", "B"]), row(["é", "long", ""])]),
-            ["NAME  A     B", "é     long"]
-        );
+        assert_eq!(columns(&[row(["NAME", "A", "B"]), row(["é", "long", ""])]), ["NAME  A     B", "é     long"]);
     }
 
     #[test]

@@ -21,11 +21,7 @@ impl Told {
     /// The words of an error that belongs to somebody else, and of its causes.
     pub(crate) fn copy_of(error: &dyn Error) -> Self {
         let source = error.source().map(|source| Box::new(Told::copy_of(source)));
-        Self {
-            text: error.to_string(),
-            hint: None,
-            source,
-        }
+        Self { text: error.to_string(), hint: None, source }
     }
 
     /// What helps against `reason` of the plugin at `path`.
@@ -92,11 +88,7 @@ mod tests {
 
     #[test]
     fn the_whole_chain_is_told_once_and_the_hints_last() {
-        let io = Told {
-            text: "permission denied".to_owned(),
-            hint: None,
-            source: None,
-        };
+        let io = Told { text: "permission denied".to_owned(), hint: None, source: None };
         let refused = Told {
             text: "plugin `resize` was refused".to_owned(),
             hint: Some("make it executable".to_owned()),
@@ -115,9 +107,7 @@ mod tests {
 
     #[test]
     fn a_call_that_took_too_long_is_told_how_to_get_more_time() {
-        let cause = Cause::Timeout {
-            after: std::time::Duration::from_secs(1),
-        };
+        let cause = Cause::Timeout { after: std::time::Duration::from_secs(1) };
         let error = anyhow::Error::from(Failure::new("english", "greet", cause));
         expect![[r#"
             error: call of `greet` of plugin `english`: no answer after 1s

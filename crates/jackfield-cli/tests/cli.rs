@@ -12,18 +12,11 @@ const JACKFIELD: &str = env!("CARGO_BIN_EXE_jackfield");
 
 /// Where the built plugins are: beside the profile's directory that this command was built into.
 fn plugins() -> PathBuf {
-    let target = Path::new(JACKFIELD)
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/jackfield");
+    let target = Path::new(JACKFIELD).ancestors().nth(2).expect("target/<profile>/jackfield");
     let plugins = target.join("plugins");
     for name in ["english", "english-process"] {
         let plugin = plugins.join(name);
-        assert!(
-            plugin.is_dir(),
-            "`{}` is missing: run `cargo xtask plugins` first",
-            plugin.display()
-        );
+        assert!(plugin.is_dir(), "`{}` is missing: run `cargo xtask plugins` first", plugin.display());
     }
     plugins
 }
@@ -45,29 +38,13 @@ impl Run {
 /// Runs `jackfield` on the plugins in `dir`, with `input` on stdin.
 fn run_with(dir: &Path, words: &[&str], input: &str) -> Run {
     let mut command = Command::new(JACKFIELD);
-    command
-        .arg("--plugins")
-        .arg(dir)
-        .args(words)
-        .env_remove("JACKFIELD_PLUGINS");
-    let piped = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.arg("--plugins").arg(dir).args(words).env_remove("JACKFIELD_PLUGINS");
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("the command starts");
-    child
-        .stdin
-        .take()
-        .expect("stdin")
-        .write_all(input.as_bytes())
-        .expect("it reads");
+    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Run {
-        code: output.status.code().expect("it exits"),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Run { code: output.status.code().expect("it exits"), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 fn run(words: &[&str]) -> Run {
@@ -75,11 +52,7 @@ fn run(words: &[&str]) -> Run {
 }
 
 fn check_in(dir: &Path, words: &[&str], expected: Expect) {
-    let Run {
-        code,
-        stdout,
-        stderr,
-    } = run_with(dir, words, "");
+    let Run { code, stdout, stderr } = run_with(dir, words, "");
     let shown = format!("{stdout}{stderr}exit {code}\n");
     expected.assert_eq(&shown.replace(&*dir.to_string_lossy(), "DIR"));
 }
@@ -101,9 +74,7 @@ fn the_same_command_calls_a_plugin_of_every_mechanism_and_language() {
         ("greeter-go-native", "Hello, Ada!"),
     ];
     // A plugin whose toolchain is missing was not built; in CI that is an error of `xtask plugins`.
-    let built = greetings
-        .into_iter()
-        .filter(|(name, _)| plugins().join(name).is_dir());
+    let built = greetings.into_iter().filter(|(name, _)| plugins().join(name).is_dir());
     for (name, greeting) in built {
         let said = run(&["call", name, "greet", r#"{"name":"Ada"}"#]).data();
         assert_eq!(said, format!("{greeting:?}\n"), "{name}");
@@ -112,16 +83,9 @@ fn the_same_command_calls_a_plugin_of_every_mechanism_and_language() {
 
 #[test]
 fn arguments_may_come_by_position_or_from_stdin() {
-    assert_eq!(
-        run(&["call", "english", "greeter.greet", r#"["Ada"]"#]).data(),
-        "\"Hello, Ada!\"\n"
-    );
+    assert_eq!(run(&["call", "english", "greeter.greet", r#"["Ada"]"#]).data(), "\"Hello, Ada!\"\n");
     let function = "demo:greeter/greeter.greet";
-    let run = run_with(
-        &plugins(),
-        &["call", "english-process", function, "-"],
-        r#"{"name": "Ada"}"#,
-    );
+    let run = run_with(&plugins(), &["call", "english-process", function, "-"], r#"{"name": "Ada"}"#);
     assert_eq!(run.data(), "\"Hello, Ada!\"\n");
 }
 
@@ -138,13 +102,7 @@ fn the_plugins_own_error_is_data_and_exits_with_1() {
     "#]],
     );
     check(
-        &[
-            "call",
-            "english-process",
-            "greet",
-            r#"{"name":""}"#,
-            "--json",
-        ],
+        &["call", "english-process", "greet", r#"{"name":""}"#, "--json"],
         expect![[r#"
         {"tag":"empty-name"}
         plugin `english-process` answered with its own error
@@ -209,10 +167,7 @@ fn what_we_could_not_do_exits_with_2_and_says_why() {
 
 #[test]
 fn without_a_plugin_directory_there_is_nothing_to_do() {
-    let output = Command::new(JACKFIELD)
-        .arg("list")
-        .env_remove("JACKFIELD_PLUGINS")
-        .output();
+    let output = Command::new(JACKFIELD).arg("list").env_remove("JACKFIELD_PLUGINS").output();
     let output = output.expect("the command starts");
     expect![[r#"
         error: no plugin directory was given
@@ -226,17 +181,9 @@ fn without_a_plugin_directory_there_is_nothing_to_do() {
 #[test]
 fn plugin_directories_may_come_from_the_environment() {
     let listed = std::env::join_paths([plugins(), PathBuf::from("/nowhere")]).expect("paths");
-    let output = Command::new(JACKFIELD)
-        .args(["list", "--json"])
-        .env("JACKFIELD_PLUGINS", listed)
-        .output();
-    let list: Value =
-        serde_json::from_slice(&output.expect("the command starts").stdout).expect("JSON");
-    let names = list["plugins"]
-        .as_array()
-        .expect("plugins")
-        .iter()
-        .map(|plugin| &plugin["name"]);
+    let output = Command::new(JACKFIELD).args(["list", "--json"]).env("JACKFIELD_PLUGINS", listed).output();
+    let list: Value = serde_json::from_slice(&output.expect("the command starts").stdout).expect("JSON");
+    let names = list["plugins"].as_array().expect("plugins").iter().map(|plugin| &plugin["name"]);
     assert!(names.clone().any(|name| name == "english"), "{list}");
     assert_eq!(list["refused"][0]["path"], "/nowhere");
 }
@@ -251,10 +198,7 @@ fn what_is_refused_is_listed_with_the_reason_and_strict_makes_it_an_error() {
         fs::write(path, content).expect("a file");
     };
     write("crop/plugin.toml", "name = 'crop'\nentry = 'crop.py'\n");
-    write(
-        "resize/plugin.toml",
-        "name = 'resize'\nentri = 'resize.py'\n",
-    );
+    write("resize/plugin.toml", "name = 'resize'\nentri = 'resize.py'\n");
     write("shout.py", "#!/usr/bin/env python3\n");
     check_in(
         root.path(),
@@ -295,26 +239,11 @@ fn what_is_refused_is_listed_with_the_reason_and_strict_makes_it_an_error() {
 
 #[test]
 fn a_repeated_call_gives_its_latency_in_place_of_the_answer() {
-    let call = [
-        "call",
-        "english",
-        "greet",
-        r#"{"name":"Ada"}"#,
-        "--repeat",
-        "100",
-    ];
+    let call = ["call", "english", "greet", r#"{"name":"Ada"}"#, "--repeat", "100"];
     let text = run(&call).data();
-    let figures = [
-        "100 calls in ",
-        " calls/s\n",
-        "min ",
-        ", p50 ",
-        ", p99 ",
-        ", max ",
-    ];
+    let figures = ["100 calls in ", " calls/s\n", "min ", ", p50 ", ", p99 ", ", max "];
     assert!(figures.iter().all(|figure| text.contains(figure)), "{text}");
-    let json: Value =
-        serde_json::from_str(&run(&[&call[..], &["--json"]].concat()).data()).expect("JSON");
+    let json: Value = serde_json::from_str(&run(&[&call[..], &["--json"]].concat()).data()).expect("JSON");
     assert_eq!(json["calls"], 100);
     assert!(json["min_us"].as_f64() <= json["p50_us"].as_f64(), "{json}");
     assert!(json["p50_us"].as_f64() <= json["max_us"].as_f64(), "{json}");
@@ -340,55 +269,34 @@ fn an_interface_is_exported_in_each_form() {
     .assert_eq(&run(&export).data());
     let schema = run(&[&export[..], &["greeter", "--format", "json-schema"]].concat()).data();
     let schema: Value = serde_json::from_str(&schema).expect("JSON");
-    assert_eq!(
-        schema.pointer("/properties/greet/properties/params/required/0"),
-        Some(&"name".into())
-    );
+    assert_eq!(schema.pointer("/properties/greet/properties/params/required/0"), Some(&"name".into()));
     let description = run(&[&export[..], &["--format", "json"]].concat()).data();
     jackfield::Interface::from_json(&description).expect("a description");
 }
 
 #[test]
 fn what_is_known_of_a_plugin_is_shown() {
-    let inspect = |name| -> Value {
-        serde_json::from_str(&run(&["inspect", name, "--json"]).data()).expect("JSON")
-    };
+    let inspect = |name| -> Value { serde_json::from_str(&run(&["inspect", name, "--json"]).data()).expect("JSON") };
     let (native, process) = (inspect("english"), inspect("english-process"));
-    assert_eq!(
-        native["interfaces"], process["interfaces"],
-        "the same source has the same interface"
-    );
-    assert_eq!(
-        (&native["process"], &native["mechanism"]),
-        (&Value::Null, &"native".into())
-    );
+    assert_eq!(native["interfaces"], process["interfaces"], "the same source has the same interface");
+    assert_eq!((&native["process"], &native["mechanism"]), (&Value::Null, &"native".into()));
     assert!(process["process"].is_u64(), "{process}");
     assert!(native["limits"].get("call_timeout").is_none(), "{native}");
     assert_eq!(process["limits"]["call_timeout"], "30s");
     let text = run(&["inspect", "english"]).data();
-    assert!(
-        text.contains("  greet(name: string) -> result<string, greet-error>"),
-        "{text}"
-    );
+    assert!(text.contains("  greet(name: string) -> result<string, greet-error>"), "{text}");
 }
 
 #[test]
 fn colour_is_for_terminals_unless_it_is_asked_for() {
     assert!(!run(&["list"]).stdout.contains('\x1b'));
-    assert!(
-        run(&["list", "--color", "always"])
-            .stdout
-            .contains("\x1b[1m")
-    );
+    assert!(run(&["list", "--color", "always"]).stdout.contains("\x1b[1m"));
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let mut command = Command::new(JACKFIELD);
-    let piped = command
-        .args(["completions", "bash"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let piped = command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("the command starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
@@ -397,9 +305,6 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 
 #[test]
 fn completions_need_no_plugins() {
-    let output = Command::new(JACKFIELD)
-        .args(["completions", "bash"])
-        .output()
-        .expect("the command starts");
+    let output = Command::new(JACKFIELD).args(["completions", "bash"]).output().expect("the command starts");
     assert!(String::from_utf8_lossy(&output.stdout).contains("complete -F _jackfield"));
 }

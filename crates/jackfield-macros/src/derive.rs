@@ -21,11 +21,8 @@ pub(crate) fn expand(item: &DeriveInput) -> Result<TokenStream> {
         Data::Struct(data) => match &data.fields {
             Fields::Named(fields) if options.flags => flags(&options.krate, name, fields),
             Fields::Named(fields) => {
-                let fields: Vec<_> = fields
-                    .named
-                    .iter()
-                    .filter_map(|field| Some((field.ident.clone()?, field.ty.clone())))
-                    .collect();
+                let fields: Vec<_> =
+                    fields.named.iter().filter_map(|field| Some((field.ident.clone()?, field.ty.clone()))).collect();
                 Ok(record(&options.krate, name, &fields))
             }
             Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {

@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind, Result, ReturnType,
-    Token, TraitItem, TraitItemFn, Type, parse_quote,
+    Attribute, Error, FnArg, GenericArgument, Ident, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind, Result,
+    ReturnType, Token, TraitItem, TraitItemFn, Type, parse_quote,
 };
 
 use crate::derive::record;
@@ -303,10 +303,9 @@ fn client(krate: &TokenStream, item: &ItemTrait, functions: &[Function]) -> Toke
                         #krate::protocol::call::answered(&*self.caller, #position, reply).await
                     },
                 ),
-                false => (
-                    quote!(),
-                    quote!(#krate::protocol::call::answered_blocking(&*self.caller, #position, || #start)),
-                ),
+                false => {
+                    (quote!(), quote!(#krate::protocol::call::answered_blocking(&*self.caller, #position, || #start)))
+                }
             };
             quote! {
                 #(#attributes)*

@@ -18,8 +18,7 @@ pub(crate) fn to_kebab(name: &str) -> String {
         }
         let starts_word = at > 0
             && letter.is_uppercase()
-            && (!letters[at - 1].is_uppercase()
-                || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
+            && (!letters[at - 1].is_uppercase() || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
         if starts_word && !kebab.is_empty() && !kebab.ends_with('-') {
             kebab.push('-');
         }

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Once, PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 
 use jackfield_protocol::dispatch::{Dispatched, Incoming};
 use jackfield_protocol::{Interface, InterfaceError};
@@ -51,7 +51,7 @@ pub(crate) enum Outcome {
 /// An instance that is served to a host.
 pub(crate) struct Served {
     export: &'static Export,
-    instance: RwLock<Option<Box<dyn Instance>>>,
+    instance: RwLock<Option<Arc<dyn Instance>>>,
     poisoned: AtomicBool,
 }
 
@@ -59,11 +59,7 @@ impl Served {
     /// Makes the first instance. A panic in the expression that makes it comes through.
     pub(crate) fn new(export: &'static Export) -> Self {
         note_panics();
-        Self {
-            export,
-            instance: RwLock::new(Some((export.make)())),
-            poisoned: AtomicBool::new(false),
-        }
+        Self { export, instance: RwLock::new(Some((export.make)().into())), poisoned: AtomicBool::new(false) }
     }
 
     /// Makes a call; a panic in it ends the call, and the instance.
@@ -73,16 +69,23 @@ impl Served {
         {
             return Outcome::Panicked(message);
         }
-        let instance = self.instance.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(instance) = &*instance else { return Outcome::Stopped };
+        // A hold on the instance and not on the lock: whoever makes a new instance after a panic must not
+        // wait for a call of the old one that takes its time.
+        let current = self.instance.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(instance) = current else { return Outcome::Stopped };
         // AssertUnwindSafe: the instance is not used again after a panic, it is made anew, and the
         // answer is thrown away below.
         match catch_unwind(AssertUnwindSafe(|| instance.dispatch(interface, call, answer))) {
-            Ok(dispatched) => Outcome::Dispatched(dispatched),
+            Ok(dispatched) => {
+                let_go(instance);
+                Outcome::Dispatched(dispatched)
+            }
             Err(payload) => {
-                self.poisoned.store(true, Ordering::Release);
+                self.poison(&instance);
                 answer.clear();
-                Outcome::Panicked(panic_message(&*payload))
+                let message = panic_message(&*payload);
+                let_go(instance);
+                Outcome::Panicked(message)
             }
         }
     }
@@ -90,8 +93,14 @@ impl Served {
     /// Drops the instance, once its calls are over.
     pub(crate) fn stop(&self) {
         let instance = self.instance.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
-            log(Level::Error, &format!("panic while stopping: {}", panic_message(&*payload)));
+        instance.into_iter().for_each(let_go);
+    }
+
+    /// Has the next call make a new instance, unless one was made since.
+    fn poison(&self, panicked: &Arc<dyn Instance>) {
+        let instance = self.instance.read().unwrap_or_else(PoisonError::into_inner);
+        if instance.as_ref().is_some_and(|instance| Arc::ptr_eq(instance, panicked)) {
+            self.poisoned.store(true, Ordering::Release);
         }
     }
 
@@ -101,12 +110,19 @@ impl Served {
             return Ok(());
         }
         let made = catch_unwind(|| (self.export.make)()).map_err(|payload| panic_message(&*payload))?;
-        let old = instance.replace(made);
+        let old = instance.replace(made.into());
         self.poisoned.store(false, Ordering::Release);
         drop(instance);
-        // What a panic left behind may panic again when it is dropped.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        old.into_iter().for_each(let_go);
         Ok(())
+    }
+}
+
+/// Drops an instance, if nobody else has it. Its `Drop` is the plugin's code, and may panic: for one that
+/// panicked before that is nothing new.
+fn let_go(instance: Arc<dyn Instance>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(instance))) {
+        log(Level::Error, &format!("panic while stopping: {}", panic_message(&*payload)));
     }
 }
 

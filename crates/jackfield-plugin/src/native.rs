@@ -13,7 +13,8 @@ use std::sync::Arc;
 use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::native::{
-    ABI_MAJOR, About, Call, Host, NO_INDEX, Registry, Sink, Str, TABLE_ANY_THREAD, TABLE_BINARY, Table, size_1_0, status,
+    ABI_MAJOR, About, Call, Host, NO_INDEX, Registry, Sink, Str, TABLE_ANY_THREAD, TABLE_BINARY, Table, size_1_0,
+    status,
 };
 
 use crate::instance::{Export, Outcome, Served, interfaces, panic_message};

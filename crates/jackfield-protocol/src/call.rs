@@ -130,11 +130,7 @@ pub struct Answer {
 
 /// Finishes a call of a generated client: waits, then decodes.
 #[doc(hidden)]
-pub async fn answered<T: Type, E: Type>(
-    caller: &dyn Caller,
-    function: usize,
-    reply: Reply,
-) -> Result<T, CallError<E>> {
+pub async fn answered<T: Type, E: Type>(caller: &dyn Caller, function: usize, reply: Reply) -> Result<T, CallError<E>> {
     decoded(caller, function, reply.await)
 }
 

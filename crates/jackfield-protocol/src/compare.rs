@@ -82,17 +82,15 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     fn differ(&mut self, path: &str, host: &str, plugin: &str) {
-        let mismatch =
-            Mismatch { path: path.to_owned(), host: host.to_owned(), plugin: plugin.to_owned() };
+        let mismatch = Mismatch { path: path.to_owned(), host: host.to_owned(), plugin: plugin.to_owned() };
         if !self.mismatches.contains(&mismatch) {
             self.mismatches.push(mismatch);
         }
     }
 
     fn functions(&mut self, host: &Function, plugin: &Function) {
-        let names = |function: &Function| -> Vec<String> {
-            function.params.iter().map(|param| param.name.clone()).collect()
-        };
+        let names =
+            |function: &Function| -> Vec<String> { function.params.iter().map(|param| param.name.clone()).collect() };
         let path = format!("{}()", host.name);
         self.members(&path, "parameters", &names(host), &names(plugin));
         for ours in &host.params {
@@ -153,8 +151,7 @@ impl Sides<'_> {
                     }
                 }
             }
-            (Some(TypeDef::Enum(_)), Some(TypeDef::Enum(_)))
-            | (Some(TypeDef::Flags(_)), Some(TypeDef::Flags(_))) => {
+            (Some(TypeDef::Enum(_)), Some(TypeDef::Enum(_))) | (Some(TypeDef::Flags(_)), Some(TypeDef::Flags(_))) => {
                 self.members(path, "names", &host.members(), &plugin.members());
             }
             (Some(host), Some(plugin)) => {
@@ -223,27 +220,15 @@ mod tests {
 
     #[test]
     fn documentation_does_not_count() {
-        check(
-            &HOST.replace(r#""name": "shout","#, r#""name": "shout", "docs": "Loud.","#),
-            &[],
-            expect!["exact"],
-        );
+        check(&HOST.replace(r#""name": "shout","#, r#""name": "shout", "docs": "Loud.","#), &[], expect!["exact"]);
     }
 
     #[test]
     fn functions_may_be_added_on_either_side() {
         let without = HOST.replace(r#"{"name": "shout", "result": "string"}"#, r#"{"name": "sing"}"#);
         check(&without, &["shout"], expect![[r#"compatible, missing ["shout"], extra ["sing"]"#]]);
-        check(
-            &without,
-            &[],
-            expect!["at `shout` the host has `shout() -> string`, the plugin no such function"],
-        );
-        check(
-            &HOST.replace("@1.2.0", "@1.0.0"),
-            &[],
-            expect!["compatible, missing [], extra []"],
-        );
+        check(&without, &[], expect!["at `shout` the host has `shout() -> string`, the plugin no such function"]);
+        check(&HOST.replace("@1.2.0", "@1.0.0"), &[], expect!["compatible, missing [], extra []"]);
     }
 
     #[test]
@@ -263,7 +248,8 @@ mod tests {
     #[test]
     fn every_difference_is_listed() {
         check(
-            &HOST.replace("@1.2.0", "@2.0.0")
+            &HOST
+                .replace("@1.2.0", "@2.0.0")
                 .replace("result<string, string>", "result<string, u8>")
                 .replace(r#""name": "people""#, r#""name": "persons""#),
             &[],

@@ -83,11 +83,7 @@ impl Incoming<'_> {
     }
 
     /// Runs a function that always succeeds.
-    pub fn run_plain<P: Type, T: Type>(
-        &self,
-        answer: &mut Vec<u8>,
-        function: impl FnOnce(P) -> T,
-    ) -> Dispatched {
+    pub fn run_plain<P: Type, T: Type>(&self, answer: &mut Vec<u8>, function: impl FnOnce(P) -> T) -> Dispatched {
         self.run::<P, T, NoError>(answer, |params| Ok(function(params)))
     }
 }

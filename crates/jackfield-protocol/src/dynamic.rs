@@ -32,11 +32,7 @@ impl std::error::Error for ValueError {}
 /// Checks the arguments of a call and gives them in canonical form.
 ///
 /// They are an object by parameter name, in any accepted spelling, or an array by position.
-pub fn check_arguments(
-    interface: &Interface,
-    function: &Function,
-    arguments: &Value,
-) -> Result<Value, ValueError> {
+pub fn check_arguments(interface: &Interface, function: &Function, arguments: &Value) -> Result<Value, ValueError> {
     let wrong = |what: String| ValueError { path: function.name.clone(), what };
     let by_name = match arguments {
         Value::Object(members) => members.clone(),
@@ -57,12 +53,7 @@ pub fn check_arguments(
 }
 
 /// Checks one value and gives it in canonical form.
-pub fn check_value(
-    interface: &Interface,
-    ty: &TypeRef,
-    value: &Value,
-    path: &str,
-) -> Result<Value, ValueError> {
+pub fn check_value(interface: &Interface, ty: &TypeRef, value: &Value, path: &str) -> Result<Value, ValueError> {
     let wrong = |what: String| ValueError { path: path.to_owned(), what };
     let mismatch = || wrong(format!("is a `{ty}`, got {}", kind(value)));
     let integer = |min: i128, max: i128| -> Result<Value, ValueError> {
@@ -117,22 +108,16 @@ pub fn check_value(
         },
         TypeRef::List(item) => {
             let items = value.as_array().ok_or_else(mismatch)?.iter().enumerate();
-            items
-                .map(|(at, value)| check_value(interface, item, value, &format!("{path}[{at}]")))
-                .collect()
+            items.map(|(at, value)| check_value(interface, item, value, &format!("{path}[{at}]"))).collect()
         }
-        TypeRef::Tuple(types) if types.is_empty() => {
-            value.is_null().then_some(Value::Null).ok_or_else(mismatch)
-        }
+        TypeRef::Tuple(types) if types.is_empty() => value.is_null().then_some(Value::Null).ok_or_else(mismatch),
         TypeRef::Tuple(types) => {
             let items = value.as_array().ok_or_else(mismatch)?;
             if items.len() != types.len() {
                 return Err(wrong(format!("is a `{ty}`, got an array of {}", items.len())));
             }
             let pairs = types.iter().zip(items).enumerate();
-            pairs
-                .map(|(at, (ty, value))| check_value(interface, ty, value, &format!("{path}.{at}")))
-                .collect()
+            pairs.map(|(at, (ty, value))| check_value(interface, ty, value, &format!("{path}.{at}"))).collect()
         }
         TypeRef::Map(key, item) => {
             let mut entries = Map::new();
@@ -287,9 +272,7 @@ fn check_float(ty: &TypeRef, value: &Value) -> Result<Value, Option<String>> {
         _ => return Err(None),
     };
     match ty {
-        TypeRef::F32 if (float as f32).is_infinite() => {
-            Err(Some(format!("{float} is out of range for `f32`")))
-        }
+        TypeRef::F32 if (float as f32).is_infinite() => Err(Some(format!("{float} is out of range for `f32`"))),
         _ => Ok(value.clone()),
     }
 }
@@ -391,7 +374,10 @@ mod tests {
             expect![[r#"{"address":{"note":{"some":null},"zip-code":7},"shape":{"tag":"circle","val":1.5}}"#]],
         );
         check(json!({"shape": "point"}), expect![[r#"{"shape":{"tag":"point"}}"#]]);
-        check(json!({"big": "9007199254740992", "small": -128}), expect![[r#"{"big":"9007199254740992","small":-128}"#]]);
+        check(
+            json!({"big": "9007199254740992", "small": -128}),
+            expect![[r#"{"big":"9007199254740992","small":-128}"#]],
+        );
         check(json!({"big": u64::MAX}), expect![[r#"{"big":"18446744073709551615"}"#]]);
         check(json!({"data": [1, 2, 255]}), expect![[r#"{"data":"AQL/"}"#]]);
         check(json!({"perms": ["write", "read"]}), expect![[r#"{"perms":["read","write"]}"#]]);
@@ -401,10 +387,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_path_and_the_nearest_name() {
         check(json!({"adress": null}), expect!["`f`: has no argument `adress`; did you mean `address`?"]);
-        check(
-            json!({"address": {"zip": 1}}),
-            expect!["`f(address)`: has no field `zip`"],
-        );
+        check(json!({"address": {"zip": 1}}), expect!["`f(address)`: has no field `zip`"]);
         check(json!({"address": {}}), expect!["`f(address)`: wants the field `zip-code` of type `u32`"]);
         check(json!({"small": 128}), expect!["`f(small)`: 128 is out of range for `s8` (-128 to 127)"]);
         check(json!({"small": 1.5}), expect!["`f(small)`: is a `s8`, got the number 1.5"]);

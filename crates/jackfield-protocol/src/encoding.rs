@@ -30,8 +30,9 @@ impl Encoding {
     /// Appends `value` to `out`.
     pub fn encode<T: Type>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
-            Encoding::Json => serde_json::to_writer(out, &Encode(value))
-                .map_err(|error| EncodeError { what: error.to_string() }),
+            Encoding::Json => {
+                serde_json::to_writer(out, &Encode(value)).map_err(|error| EncodeError { what: error.to_string() })
+            }
             Encoding::Binary => postcard::to_extend(&Encode(value), Appending(out))
                 .map(|_| ())
                 .map_err(|error| EncodeError { what: error.to_string() }),

@@ -18,19 +18,14 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// `; did you mean \`x\`?`, or nothing.
-pub(crate) fn did_you_mean<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, candidates).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
 /// Letters to insert, delete, replace or swap with the next one: case ignored, on the first 64
 /// characters of each. A swap counts once, for it is the commonest slip (`rihgt`).
 fn distance(a: &str, b: &str) -> usize {
-    let lower = |text: &str| -> Vec<char> {
-        text.chars().take(64).flat_map(char::to_lowercase).collect()
-    };
+    let lower = |text: &str| -> Vec<char> { text.chars().take(64).flat_map(char::to_lowercase).collect() };
     let (a, b) = (lower(a), lower(b));
     // The rows of the table for the first `i - 1`, `i` and `i + 1` letters of `a`.
     let mut before: Vec<usize> = Vec::new();
@@ -59,7 +54,8 @@ mod tests {
         assert_eq!(nearest("rihgt", ["left", "right"]), Some("right"));
         assert_eq!(nearest("gerte", ["greet"]), None);
         assert_eq!(nearest("", ["greet"]), None);
-        for (a, b, between) in [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("ca", "abc", 3), ("GREET", "greet", 0)] {
+        for (a, b, between) in [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("ca", "abc", 3), ("GREET", "greet", 0)]
+        {
             assert_eq!(distance(a, b), between, "{a} {b}");
             assert_eq!(distance(b, a), between, "{b} {a}");
         }

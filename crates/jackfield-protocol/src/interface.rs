@@ -98,8 +98,7 @@ impl Function {
 
     /// The function as a line: `greet(name: string) -> result<string, greet-error>`.
     pub fn signature(&self) -> String {
-        let params: Vec<_> =
-            self.params.iter().map(|param| format!("{}: {}", param.name, param.ty)).collect();
+        let params: Vec<_> = self.params.iter().map(|param| format!("{}: {}", param.name, param.ty)).collect();
         let result = self.result.as_ref().map_or_else(String::new, |ty| format!(" -> {ty}"));
         format!("{}({}){result}", self.name, params.join(", "))
     }
@@ -122,6 +121,10 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// Defined types that may stand in each other. What reads a description, and values of its types, does so by
+/// recursion, and a plugin that describes itself must not decide how much stack that takes.
+const NESTING_MAX: usize = 64;
+
 impl Interface {
     /// Builds and checks a description. Generated code calls it with what `describe` collects.
     pub fn new(
@@ -134,8 +137,7 @@ impl Interface {
         if let Some(what) = types.problems.into_iter().next() {
             return Err(InterfaceError::Unsound { interface: id.to_string(), what });
         }
-        let interface =
-            Self { id, docs, types: types.defined, functions, fingerprint: OnceLock::new() };
+        let interface = Self { id, docs, types: types.defined, functions, fingerprint: OnceLock::new() };
         interface.checked()
     }
 
@@ -151,8 +153,8 @@ impl Interface {
 
     /// Reads a description that somebody else wrote, and checks it.
     pub fn from_json(json: &str) -> Result<Self, InterfaceError> {
-        let interface: Self = serde_json::from_str(json)
-            .map_err(|error| InterfaceError::Unreadable { what: error.to_string() })?;
+        let interface: Self =
+            serde_json::from_str(json).map_err(|error| InterfaceError::Unreadable { what: error.to_string() })?;
         interface.checked()
     }
 
@@ -172,9 +174,7 @@ impl Interface {
 
     /// SHA-256 of the canonical form.
     pub fn fingerprint(&self) -> Fingerprint {
-        *self
-            .fingerprint
-            .get_or_init(|| Fingerprint(hmac_sha256::Hash::hash(self.canonical().as_bytes())))
+        *self.fingerprint.get_or_init(|| Fingerprint(hmac_sha256::Hash::hash(self.canonical().as_bytes())))
     }
 
     /// The same description under another set of functions or types; its fingerprint is new.
@@ -189,8 +189,7 @@ impl Interface {
     /// Checks that names are well-formed, unique and defined, map keys are keys, and no type
     /// contains itself.
     fn check(&self) -> Result<(), InterfaceError> {
-        let unsound =
-            |what: String| InterfaceError::Unsound { interface: self.id.to_string(), what };
+        let unsound = |what: String| InterfaceError::Unsound { interface: self.id.to_string(), what };
         let kebab = |name: &str| match is_kebab(name) {
             true => Ok(()),
             false => Err(unsound(format!("`{name}` is not kebab-case"))),
@@ -214,8 +213,7 @@ impl Interface {
             kebab(&function.name)?;
             let params: Vec<_> = function.params.iter().map(|param| &*param.name).collect();
             params.iter().try_for_each(|param| kebab(param))?;
-            unique(&params)
-                .map_err(|twice| unsound(format!("`{}` has `{twice}` twice", function.name)))?;
+            unique(&params).map_err(|twice| unsound(format!("`{}` has `{twice}` twice", function.name)))?;
         }
         self.all_types().try_for_each(|ty| self.check_type(ty).map_err(unsound))?;
         let mut settled = BTreeSet::new();
@@ -226,9 +224,10 @@ impl Interface {
     }
 
     fn all_types(&self) -> impl Iterator<Item = &TypeRef> {
-        let of_functions = self.functions.iter().flat_map(|function| {
-            function.params.iter().map(|param| &param.ty).chain(&function.result)
-        });
+        let of_functions = self
+            .functions
+            .iter()
+            .flat_map(|function| function.params.iter().map(|param| &param.ty).chain(&function.result));
         of_functions.chain(self.types.values().flat_map(TypeDef::uses))
     }
 
@@ -257,6 +256,9 @@ impl Interface {
     ) -> Result<(), String> {
         if open.contains(&name) {
             return Err(format!("type `{name}` contains itself; WIT has no recursive types"));
+        }
+        if open.len() == NESTING_MAX {
+            return Err(format!("type `{}` is nested too deep: more than {NESTING_MAX} types", open[0]));
         }
         if settled.contains(name) {
             return Ok(());
@@ -324,9 +326,7 @@ mod tests {
 
     #[test]
     fn a_description_that_contradicts_itself_is_refused() {
-        let with_types = |types: &str| {
-            format!(r#"{{"interface":"t:t/t@1.0.0","types":{types},"functions":[]}}"#)
-        };
+        let with_types = |types: &str| format!(r#"{{"interface":"t:t/t@1.0.0","types":{types},"functions":[]}}"#);
         check(
             &with_types(r#"{"a":{"record":[{"name":"x","type":"b"}]},"b":{"record":[{"name":"y","type":"list<a>"}]}}"#),
             expect!["interface `t:t/t@1.0.0`: type `a` contains itself; WIT has no recursive types"],
@@ -339,10 +339,7 @@ mod tests {
             &with_types(r#"{"a":{"record":[{"name":"x","type":"map<f64, u8>"}]}}"#),
             expect!["interface `t:t/t@1.0.0`: `f64` is not a map key"],
         );
-        check(
-            &with_types(r#"{"a":{"enum":["x","x"]}}"#),
-            expect!["interface `t:t/t@1.0.0`: `a` has `x` twice"],
-        );
+        check(&with_types(r#"{"a":{"enum":["x","x"]}}"#), expect!["interface `t:t/t@1.0.0`: `a` has `x` twice"]);
         check(
             &with_types(r#"{"string":{"enum":["x"]}}"#),
             expect!["interface `t:t/t@1.0.0`: type `string` has the name of a WIT type"],

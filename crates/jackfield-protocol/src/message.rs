@@ -92,8 +92,7 @@ impl FromStr for ProtocolVersion {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let number = |text: &str| text.parse::<u32>().ok();
         let parts = text.split_once('.').and_then(|(a, b)| Some((number(a)?, number(b)?)));
-        let (major, minor) =
-            parts.ok_or_else(|| NameError::new(text, "a protocol version is `major.minor`"))?;
+        let (major, minor) = parts.ok_or_else(|| NameError::new(text, "a protocol version is `major.minor`"))?;
         Ok(Self { major, minor })
     }
 }
@@ -305,15 +304,12 @@ impl<'a> Message<'a> {
         if line.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(NotAMessage { why: "not a JSON object".to_owned() });
         }
-        let line: Line<'a> =
-            serde_json::from_slice(line).map_err(|error| NotAMessage { why: error.to_string() })?;
+        let line: Line<'a> = serde_json::from_slice(line).map_err(|error| NotAMessage { why: error.to_string() })?;
         match line {
             Line { method: Some(method), id: Some(id), params, meta, .. } => {
                 Ok(Message::Request { id, method, params, meta })
             }
-            Line { method: Some(method), id: None, params, .. } => {
-                Ok(Message::Notification { method, params })
-            }
+            Line { method: Some(method), id: None, params, .. } => Ok(Message::Notification { method, params }),
             Line { error: Some(error), id, .. } => Ok(Message::Error { id, error }),
             Line { result: Some(result), id: Some(id), .. } => Ok(Message::Answer { id, result }),
             Line { id: Some(_), .. } => {
@@ -409,16 +405,33 @@ mod tests {
 
     #[test]
     fn a_line_is_a_request_a_notification_an_answer_or_noise() {
-        check(r#"{"id":7,"method":"greeter.greet","params":{"name":"Ada"},"_meta":{"deadline-ms":5}}"#, expect![[r#"Request { id: 7, method: "greeter.greet", params: Some(RawValue({"name":"Ada"})), meta: Meta { deadline_ms: Some(5), traceparent: None, tracestate: None } }"#]]);
-        check(r#"{"jsonrpc":"2.0","method":"jackfield/shutdown"}"#, expect![[r#"Notification { method: "jackfield/shutdown", params: None }"#]]);
+        check(
+            r#"{"id":7,"method":"greeter.greet","params":{"name":"Ada"},"_meta":{"deadline-ms":5}}"#,
+            expect![[
+                r#"Request { id: 7, method: "greeter.greet", params: Some(RawValue({"name":"Ada"})), meta: Meta { deadline_ms: Some(5), traceparent: None, tracestate: None } }"#
+            ]],
+        );
+        check(
+            r#"{"jsonrpc":"2.0","method":"jackfield/shutdown"}"#,
+            expect![[r#"Notification { method: "jackfield/shutdown", params: None }"#]],
+        );
         check(r#"{"id":7,"result":null}"#, expect!["Answer { id: 7, result: RawValue(null) }"]);
-        check(r#"{"id":7,"error":{"code":1,"message":"no"}}"#, expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "no", data: None } }"#]]);
+        check(
+            r#"{"id":7,"error":{"code":1,"message":"no"}}"#,
+            expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "no", data: None } }"#]],
+        );
         check("starting up ...", expect!["noise: not a JSON object"]);
         check("[1]", expect!["noise: not a JSON object"]);
         check(r#"{"id":7}"#, expect!["noise: neither `method` nor `result` nor `error`"]);
-        check(r#"{"id":7,"error":{"code":1,"data":null}}"#, expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "", data: Some(RawValue(null)) } }"#]]);
+        check(
+            r#"{"id":7,"error":{"code":1,"data":null}}"#,
+            expect![[r#"Error { id: Some(7), error: RpcError { code: 1, message: "", data: Some(RawValue(null)) } }"#]],
+        );
         check("{}", expect!["noise: neither `method` nor `id`"]);
-        check(r#"{"id":-1,"result":1}"#, expect!["noise: invalid value: integer `-1`, expected u64 at line 1 column 8"]);
+        check(
+            r#"{"id":-1,"result":1}"#,
+            expect!["noise: invalid value: integer `-1`, expected u64 at line 1 column 8"],
+        );
     }
 
     #[test]

@@ -63,14 +63,12 @@ impl FromStr for InterfaceId {
         let (package, name) = path
             .split_once('/')
             .ok_or_else(|| wrong("an interface wants a package: `namespace:package/name@1.0.0`"))?;
-        let (namespace, short) = package
-            .split_once(':')
-            .ok_or_else(|| wrong("a package wants a namespace: `namespace:package`"))?;
+        let (namespace, short) =
+            package.split_once(':').ok_or_else(|| wrong("a package wants a namespace: `namespace:package`"))?;
         if ![namespace, short, name].iter().all(|part| is_kebab(part)) {
             return Err(wrong("each part is kebab-case: lower-case words joined by `-`"));
         }
-        let version =
-            Version::parse(version).map_err(|_| wrong("the version is not semantic: `1.0.0`"))?;
+        let version = Version::parse(version).map_err(|_| wrong("the version is not semantic: `1.0.0`"))?;
         Ok(Self { package: package.to_owned(), name: name.to_owned(), version })
     }
 }

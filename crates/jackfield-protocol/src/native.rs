@@ -239,9 +239,7 @@ pub struct Table {
     /// To be passed to the functions below.
     pub state: *mut c_void,
     /// Makes a call; required. See `jackfield.h` for the contract.
-    pub call: Option<
-        unsafe extern "C" fn(state: *mut c_void, call: *const Call, sink: *const Sink) -> i32,
-    >,
+    pub call: Option<unsafe extern "C" fn(state: *mut c_void, call: *const Call, sink: *const Sink) -> i32>,
     /// `[one-thread]` The last call is over and no other will come; may be null.
     pub stop: Option<unsafe extern "C" fn(state: *mut c_void)>,
 }

@@ -143,9 +143,8 @@ impl FromStr for TypeRef {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let mut rest = text;
-        let parsed = parse(&mut rest, 0).ok_or_else(|| {
-            NameError::new(text, "a type is written as in WIT: `list<option<string>>`")
-        })?;
+        let parsed = parse(&mut rest, 0)
+            .ok_or_else(|| NameError::new(text, "a type is written as in WIT: `list<option<string>>`"))?;
         match rest.trim_start() {
             "" => Ok(parsed),
             _ => Err(NameError::new(text, "something follows the type")),
@@ -179,9 +178,7 @@ fn parse(rest: &mut &str, depth: usize) -> Option<TypeRef> {
         *rest = after;
         return Some(TypeRef::UNIT);
     }
-    let end = rest
-        .find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'))
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
     let (word, after) = rest.split_at(end);
     *rest = after.trim_start();
     let Some(inside) = rest.strip_prefix('<') else {
@@ -205,9 +202,7 @@ fn parse(rest: &mut &str, depth: usize) -> Option<TypeRef> {
     let mut items = items.into_iter();
     let (first, second, more) = (items.next()?, items.next(), items.len() > 0);
     match (word, second, more) {
-        ("tuple", second, _) => {
-            Some(TypeRef::Tuple([first].into_iter().chain(second).chain(items).collect()))
-        }
+        ("tuple", second, _) => Some(TypeRef::Tuple([first].into_iter().chain(second).chain(items).collect())),
         ("list", None, _) if first == TypeRef::U8 => Some(TypeRef::Bytes),
         ("list", None, _) => Some(TypeRef::List(Box::new(first))),
         ("option", None, _) => Some(TypeRef::Option(Box::new(first))),
@@ -267,9 +262,7 @@ impl TypeDef {
         match self {
             TypeDef::Record(fields) => fields.iter().map(|field| &*field.name).collect(),
             TypeDef::Variant(cases) => cases.iter().map(|case| &*case.name).collect(),
-            TypeDef::Enum(names) | TypeDef::Flags(names) => {
-                names.iter().map(String::as_str).collect()
-            }
+            TypeDef::Enum(names) | TypeDef::Flags(names) => names.iter().map(String::as_str).collect(),
         }
     }
 
@@ -305,8 +298,7 @@ impl Types {
             self.problems.push(format!("type `{name}` contains itself; WIT has no recursive types"));
         } else if let Some(known) = self.rust_names.get(name) {
             if *known != rust_name {
-                self.problems
-                    .push(format!("two types are called `{name}`: `{known}` and `{rust_name}`"));
+                self.problems.push(format!("two types are called `{name}`: `{known}` and `{rust_name}`"));
             }
         } else {
             self.rust_names.insert(name, rust_name);
@@ -342,9 +334,7 @@ mod tests {
     #[test]
     fn what_is_not_a_type_is_refused() {
         let deep = "list<".repeat(100_000);
-        for text in
-            ["", "list", "list<", "list<u8", "list<u8,u8>", "map<u8>", "u8>", "Person", &deep, "a b"]
-        {
+        for text in ["", "list", "list<", "list<u8", "list<u8,u8>", "map<u8>", "u8>", "Person", &deep, "a b"] {
             assert!(text.parse::<TypeRef>().is_err(), "{}", &text[..text.len().min(20)]);
         }
     }

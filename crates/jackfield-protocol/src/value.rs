@@ -161,11 +161,7 @@ macro_rules! large_integer {
                 // JavaScript and others read numbers as f64: beyond 2^53 a number would change.
                 #[allow(unused_comparisons, clippy::absurd_extreme_comparisons)]
                 let exact = i128::from(*self).unsigned_abs() <= u128::from(EXACT_MAX);
-                if exact || !to.is_human_readable() {
-                    to.$encode(*self)
-                } else {
-                    to.collect_str(self)
-                }
+                if exact || !to.is_human_readable() { to.$encode(*self) } else { to.collect_str(self) }
             }
 
             fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -181,13 +177,11 @@ macro_rules! large_integer {
                     }
 
                     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<$ty, E> {
-                        $ty::try_from(value)
-                            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+                        $ty::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
                     }
 
                     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<$ty, E> {
-                        $ty::try_from(value)
-                            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+                        $ty::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
                     }
 
                     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$ty, E> {
@@ -220,11 +214,7 @@ impl Type for u8 {
     }
 
     fn encode_list<S: Serializer>(items: &[Self], to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() {
-            to.serialize_str(&BASE64.encode(items))
-        } else {
-            to.serialize_bytes(items)
-        }
+        if to.is_human_readable() { to.serialize_str(&BASE64.encode(items)) } else { to.serialize_bytes(items) }
     }
 
     fn decode_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Self>, D::Error> {
@@ -302,10 +292,7 @@ macro_rules! float {
                 let wide = from.deserialize_any(FloatVisitor)?;
                 let narrow = wide as $ty;
                 if narrow.is_infinite() && wide.is_finite() {
-                    return Err(D::Error::custom(format_args!(
-                        "{wide} is out of range for `{}`",
-                        TypeRef::$variant
-                    )));
+                    return Err(D::Error::custom(format_args!("{wide} is out of range for `{}`", TypeRef::$variant)));
                 }
                 Ok(narrow)
             }

@@ -5,6 +5,7 @@
 mod arbitrary;
 
 use arbitrary::{animals, same};
+use fixtures_api::zoo::{Animal, Zoo};
 use jackfield_protocol::call::Described;
 use jackfield_protocol::dynamic::{check_arguments, check_value};
 use jackfield_protocol::frame::{Piece, Splitter};
@@ -13,7 +14,6 @@ use jackfield_protocol::{Encoding, Interface, InterfaceId, TypeRef};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
-use fixtures_api::zoo::{Animal, Zoo};
 
 const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::Binary];
 
@@ -157,10 +157,7 @@ fn pieces<'a>(bytes_max: usize, parts: impl IntoIterator<Item = &'a [u8]>) -> Ve
 #[test]
 fn arguments_without_types_are_those_with_them() {
     let (_, join) = interface().function("join").expect("a function");
-    for written in [
-        serde_json::json!({"left": "a", "count": 2, "right": "b"}),
-        serde_json::json!(["a", 2, "b"]),
-    ] {
+    for written in [serde_json::json!({"left": "a", "count": 2, "right": "b"}), serde_json::json!(["a", 2, "b"])] {
         let checked = check_arguments(interface(), join, &written).expect("arguments");
         assert_eq!(checked, serde_json::json!({"left": "a", "count": 2, "right": "b"}));
     }

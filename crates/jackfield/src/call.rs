@@ -103,8 +103,17 @@ pub(crate) struct Requirements {
 pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirements) -> Result<Client<I>, GetError> {
     let interface = I::interface()?;
     let shared = &plugin.shared;
-    let unavailable = |cause: Cause| GetError::Unavailable { plugin: shared.name.clone(), why: cause.to_string() };
+    let unavailable = |cause: Cause| GetError::Unavailable {
+        plugin: shared.name.clone(),
+        why: match cause {
+            Cause::Unavailable { why } => why,
+            other => other.to_string(),
+        },
+    };
     let lease = shared.lease().map_err(unavailable)?;
+    if let Some(why) = lease.session.ended() {
+        return Err(unavailable(Cause::Unavailable { why }));
+    }
     for required in &wanted.capabilities {
         check_capability(shared, &lease, required)?;
     }
@@ -146,7 +155,8 @@ impl Binding {
     ) -> Result<(Self, Comparison), GetError> {
         let offered = &generation.about.interfaces;
         // The same name, in the line of versions that fits; or else the same name, to say what differs.
-        let fits = offered.iter().position(|offered| offered.id.same_name(&wanted.id) && offered.id.same_major(&wanted.id));
+        let fits =
+            offered.iter().position(|offered| offered.id.same_name(&wanted.id) && offered.id.same_major(&wanted.id));
         let named = fits.or_else(|| offered.iter().position(|offered| offered.id.same_name(&wanted.id)));
         let Some(interface) = named else {
             let list: Vec<_> = offered.iter().map(|offered| format!("`{}`", offered.id)).collect();
@@ -421,7 +431,8 @@ fn find<'a>(generation: &'a Generation, written: &str) -> Result<Found<'a>, Caus
         1 => Ok(found.remove(0)),
         0 => {
             let names = candidates.iter().filter_map(|(_, offered)| offered.description.as_ref());
-            let names: Vec<_> = names.flat_map(|known| known.functions.iter().map(|known| known.name.clone())).collect();
+            let names: Vec<_> =
+                names.flat_map(|known| known.functions.iter().map(|known| known.name.clone())).collect();
             let hint = match nearest(function, names.iter().map(String::as_str)) {
                 Some(near) => format!("; did you mean `{near}`?"),
                 None => format!("; it has {}", names.join(", ")),

@@ -71,10 +71,7 @@ pub(crate) fn discover(dirs: &[PathBuf], explicit: &[PathBuf]) -> Discovery {
     let mut search = Search::default();
     for path in explicit {
         search.rank += 1;
-        search.note(
-            path,
-            look_at(path).unwrap_or_else(|| Err(FileError::NoPlugin.into())),
-        );
+        search.note(path, look_at(path).unwrap_or_else(|| Err(FileError::NoPlugin.into())));
     }
     for dir in dirs {
         search.rank += 1;
@@ -109,9 +106,7 @@ impl Search {
             paths.retain(|path| !is_manifest(path));
         }
         for path in paths {
-            let hidden = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             if let Some(found) = look_at(&path).filter(|_| !hidden) {
                 self.note(&path, found);
             }
@@ -131,11 +126,7 @@ impl Search {
     }
 
     fn refuse(&mut self, path: &Path, reason: LoadError) {
-        self.refused.push(Refused {
-            name: name_of(path),
-            path: path.to_owned(),
-            reason,
-        });
+        self.refused.push(Refused { name: name_of(path), path: path.to_owned(), reason });
     }
 
     fn finish(mut self) -> Discovery {
@@ -158,19 +149,13 @@ impl Search {
             }
         }
         shadowed.sort_by(|a, b| a.name.cmp(&b.name));
-        self.refused
-            .sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
-        Discovery {
-            found: winners.into_values().collect(),
-            refused: self.refused,
-            shadowed,
-        }
+        self.refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
+        Discovery { found: winners.into_values().collect(), refused: self.refused, shadowed }
     }
 }
 
 fn is_manifest(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name == "plugin.toml" || name == "plugin.json")
+    path.file_name().is_some_and(|name| name == "plugin.toml" || name == "plugin.json")
 }
 
 /// The plugin at a path, the reason why it is none, or `None` when it does not even look like one.
@@ -182,9 +167,7 @@ fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
     if metadata.is_dir() {
         let [toml, json] = ["plugin.toml", "plugin.json"].map(|name| path.join(name));
         match (toml.try_exists(), json.try_exists()) {
-            (Err(source), _) | (_, Err(source)) => {
-                Some(Err(FileError::Unreadable { source }.into()))
-            }
+            (Err(source), _) | (_, Err(source)) => Some(Err(FileError::Unreadable { source }.into())),
             (Ok(true), Ok(true)) => Some(Err(FileError::TwoManifests.into())),
             (Ok(true), Ok(false)) => Some(described(toml)),
             (Ok(false), Ok(true)) => Some(described(json)),
@@ -204,35 +187,23 @@ fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
 
 fn described(file: PathBuf) -> Result<Found, LoadError> {
     let manifest = Manifest::read(&file)?;
-    Ok(Found {
-        manifest,
-        source: Source::Manifest(file),
-    })
+    Ok(Found { manifest, source: Source::Manifest(file) })
 }
 
 fn bare(name: String, path: &Path) -> Result<Found, LoadError> {
     if !is_plugin_name(&name) {
         return Err(FileError::Name { name }.into());
     }
-    Ok(Found {
-        manifest: Manifest::bare(name, path),
-        source: Source::Bare(path.to_owned()),
-    })
+    Ok(Found { manifest: Manifest::bare(name, path), source: Source::Bare(path.to_owned()) })
 }
 
 /// The name of a file or directory as that of a plugin: `libResize_fast.so` is `resize-fast`.
 fn name_of(path: &Path) -> String {
     let stem = match LibraryName::of(path) {
-        Some(LibraryName { stem, .. }) => stem
-            .strip_prefix("lib")
-            .filter(|rest| !rest.is_empty())
-            .unwrap_or(stem)
-            .into(),
-        None if is_manifest(path) => path
-            .parent()
-            .and_then(Path::file_name)
-            .unwrap_or_default()
-            .to_string_lossy(),
+        Some(LibraryName { stem, .. }) => {
+            stem.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(stem).into()
+        }
+        None if is_manifest(path) => path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy(),
         None => path.file_stem().unwrap_or_default().to_string_lossy(),
     };
     stem.to_lowercase().replace('_', "-")
@@ -240,17 +211,10 @@ fn name_of(path: &Path) -> String {
 
 /// What a file without a manifest is called, if it is a plugin.
 fn bare_name(path: &Path, metadata: &fs::Metadata) -> Result<Option<String>, FileError> {
-    if let Some(LibraryName {
-        extension, system, ..
-    }) = LibraryName::of(path)
-    {
+    if let Some(LibraryName { extension, system, .. }) = LibraryName::of(path) {
         if extension != std::env::consts::DLL_EXTENSION {
             let here = std::env::consts::OS;
-            return Err(FileError::OtherPlatform {
-                extension,
-                system,
-                here,
-            });
+            return Err(FileError::OtherPlatform { extension, system, here });
         }
         return Ok(Some(name_of(path)));
     }
@@ -272,8 +236,7 @@ fn is_executable(_: &Path, metadata: &fs::Metadata) -> bool {
 
 #[cfg(not(unix))]
 fn is_executable(path: &Path, _: &fs::Metadata) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("exe"))
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("exe"))
 }
 
 fn begins_like_script(path: &Path) -> io::Result<bool> {

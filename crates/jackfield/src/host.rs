@@ -126,6 +126,8 @@ impl Drop for Host {
     fn drop(&mut self) {
         // A runtime that is dropped waits for its tasks, which an async context forbids.
         if let Some(runtime) = self.runtime.take() {
+            // Clients may outlive their host; a call of theirs would wait on a runtime that is not there.
+            self.plugins.iter().for_each(|plugin| plugin.shared.last().session.abandon());
             runtime.shutdown_background();
         }
     }
@@ -350,7 +352,8 @@ fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
     if about.interfaces.is_empty() {
         return Err(LoadError::NoInterface);
     }
-    let twice = |(at, offered): &(usize, &Offered)| about.interfaces[..*at].iter().any(|other| other.id.same_name(&offered.id));
+    let twice =
+        |(at, offered): &(usize, &Offered)| about.interfaces[..*at].iter().any(|other| other.id.same_name(&offered.id));
     if let Some((_, offered)) = about.interfaces.iter().enumerate().find(twice) {
         // A method is called by the interface's name, which would not tell the two apart.
         return Err(LoadError::OfferedTwice { interface: offered.id.unversioned() });
@@ -361,7 +364,9 @@ fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
     {
         return differs("version", version.to_string(), about.version);
     }
-    if let Some(missing) = manifest.interfaces.iter().find(|id| !about.interfaces.iter().any(|offered| offered.id == **id)) {
+    if let Some(missing) =
+        manifest.interfaces.iter().find(|id| !about.interfaces.iter().any(|offered| offered.id == **id))
+    {
         let offered: Vec<_> = about.interfaces.iter().map(|offered| offered.id.to_string()).collect();
         return differs("interface", missing.to_string(), offered.join(", "));
     }

@@ -58,7 +58,7 @@ pub struct Manifest {
     pub mechanism: MechanismKind,
     /// `entry`, required: the library or program, as a path from the manifest's directory, which it
     /// must not leave, symbolic links followed. Either one string, or a table from platforms, `linux`
-    /// or `linux-aarch64`, to strings, of which the most specific counts.
+    /// or `aarch64-linux`, to strings, of which the most specific counts.
     ///
     /// Here it is joined with the directory.
     pub entry: PathBuf,
@@ -105,38 +105,20 @@ impl Manifest {
     }
 
     fn read_on(platform: Platform, file: &Path) -> Result<Self, ManifestError> {
-        let whole = |problem| ManifestError {
-            file: file.to_owned(),
-            position: None,
-            problem,
-        };
+        let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
         let bytes = read_bytes(file).map_err(whole)?;
         let text = str::from_utf8(&bytes).map_err(|error| {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let position = Some(Position::of(&valid, valid.len()));
-            ManifestError {
-                position,
-                ..whole(ManifestProblem::NotUtf8)
-            }
+            ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
         })?;
-        let is_json = file
-            .extension()
-            .is_some_and(|extension| extension == "json");
-        let table = if is_json {
-            document::from_json(text)
-        } else {
-            document::from_toml(text)
-        };
+        let is_json = file.extension().is_some_and(|extension| extension == "json");
+        let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
         let directory = file.parent().unwrap_or(Path::new(""));
-        table
-            .and_then(|table| Self::from_table(table, directory, platform))
-            .map_err(|fault| {
-                let position = Some(Position::of(text, fault.at));
-                ManifestError {
-                    position,
-                    ..whole(fault.problem)
-                }
-            })
+        table.and_then(|table| Self::from_table(table, directory, platform)).map_err(|fault| {
+            let position = Some(Position::of(text, fault.at));
+            ManifestError { position, ..whole(fault.problem) }
+        })
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
@@ -158,33 +140,22 @@ impl Manifest {
         let missing = |key| Fault::at(0, ManifestProblem::Missing { key });
 
         let name = plugin_name(&keys.take("name").ok_or_else(|| missing("name"))?)?;
-        let version = keys
-            .take("version")
-            .map(|written| version(&written))
-            .transpose()?;
-        let description = keys
-            .take("description")
-            .map(|text| text.text().map(str::to_owned));
+        let version = keys.take("version").map(|written| version(&written)).transpose()?;
+        let description = keys.take("description").map(|text| text.text().map(str::to_owned));
         let entry = keys.take("entry").ok_or_else(|| missing("entry"))?;
         let entry = entry::inside(directory, &entry::for_platform(entry, platform)?)?;
         let mechanism = match keys.take("mechanism") {
-            Some(written) => written
-                .text()?
-                .parse()
-                .map_err(|error: UnknownMechanism| written.fault(error))?,
+            Some(written) => written.text()?.parse().map_err(|error: UnknownMechanism| written.fault(error))?,
             None => MechanismKind::of_file(&entry),
         };
         let (args, env) = (keys.take("args"), keys.take("env"));
         if mechanism == MechanismKind::Native {
             for (key, written) in [("args", &args), ("env", &env)] {
-                let refused =
-                    |written: &Named| Err(written.fault(ManifestProblem::NotForNative { key }));
+                let refused = |written: &Named| Err(written.fault(ManifestProblem::NotForNative { key }));
                 written.as_ref().map_or(Ok(()), refused)?;
             }
         }
-        let limits = keys
-            .take("limits")
-            .map(|limits| LimitsSpec::read(limits.table()?, mechanism));
+        let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
         Ok(Self {
             name,
             version,
@@ -261,9 +232,7 @@ impl FromStr for MechanismKind {
     fn from_str(text: &str) -> Result<Self, UnknownMechanism> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| match text {
-            "grpc" | "wasm" => UnknownMechanism::NotBuiltIn {
-                name: text.to_owned(),
-            },
+            "grpc" | "wasm" => UnknownMechanism::NotBuiltIn { name: text.to_owned() },
             _ => UnknownMechanism::NoSuch {
                 name: text.to_owned(),
                 hint: did_you_mean("", text, Self::ALL.map(Self::as_str)),
@@ -310,14 +279,10 @@ fn plugin_name(written: &Named) -> Result<String, Fault> {
 
 fn version(written: &Named) -> Result<Version, Fault> {
     let text = written.text()?;
-    Version::parse(text)
-        .map_err(|error| written.bad(format_args!("{text:?} is not a semantic version: {error}")))
+    Version::parse(text).map_err(|error| written.bad(format_args!("{text:?} is not a semantic version: {error}")))
 }
 
-fn list<T>(
-    written: Option<Named>,
-    item: impl Fn(&Named) -> Result<T, Fault>,
-) -> Result<Vec<T>, Fault> {
+fn list<T>(written: Option<Named>, item: impl Fn(&Named) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
     let items = written.map(Named::list).transpose()?.unwrap_or_default();
     items.iter().map(item).collect()
 }
@@ -330,22 +295,10 @@ fn environment(written: Named) -> Result<BTreeMap<String, String>, Fault> {
         // The operating system would take a part of such a name for the value.
         if name.value.is_empty() || name.value.contains(['=', '\0']) {
             let why = format!("{:?} is not the name of a variable", name.value);
-            return Err(Fault::at(
-                name.at,
-                ManifestProblem::BadValue {
-                    key: "env".to_owned(),
-                    why,
-                },
-            ));
+            return Err(Fault::at(name.at, ManifestProblem::BadValue { key: "env".to_owned(), why }));
         }
-        if env
-            .insert(name.value.clone(), value.text()?.to_owned())
-            .is_some()
-        {
-            return Err(Fault::at(
-                name.at,
-                ManifestProblem::Twice { key: value.key },
-            ));
+        if env.insert(name.value.clone(), value.text()?.to_owned()).is_some() {
+            return Err(Fault::at(name.at, ManifestProblem::Twice { key: value.key }));
         }
     }
     Ok(env)
@@ -354,24 +307,13 @@ fn environment(written: Named) -> Result<BTreeMap<String, String>, Fault> {
 fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
     let file = entry::inside(directory, written)?;
     let path = || written.text().unwrap_or_default().to_owned();
-    let fault = |why: String| {
-        written.fault(ManifestProblem::Path {
-            key: written.key.clone(),
-            path: path(),
-            why,
-        })
-    };
+    let fault = |why: String| written.fault(ManifestProblem::Path { key: written.key.clone(), path: path(), why });
     let bytes = read_bytes(&file).map_err(|problem| match problem {
         ManifestProblem::Unreadable { source } => fault(format!("cannot be read: {source}")),
         problem => fault(problem.to_string()),
     })?;
     let text = String::from_utf8(bytes).map_err(|_| fault("is not UTF-8".to_owned()))?;
-    Interface::from_json(&text).map_err(|source| {
-        written.fault(ManifestProblem::Description {
-            path: path(),
-            source,
-        })
-    })
+    Interface::from_json(&text).map_err(|source| written.fault(ManifestProblem::Description { path: path(), source }))
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {
@@ -380,9 +322,7 @@ fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|source| ManifestProblem::Unreadable { source })?;
     match bytes.len() as u64 > FILE_BYTES_MAX {
-        true => Err(ManifestProblem::TooLong {
-            bytes_max: FILE_BYTES_MAX,
-        }),
+        true => Err(ManifestProblem::TooLong { bytes_max: FILE_BYTES_MAX }),
         false => Ok(bytes),
     }
 }

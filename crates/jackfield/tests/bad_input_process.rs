@@ -89,7 +89,10 @@ async fn a_line_of_a_gibibyte_is_not_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_without_end_are_not_read() {
     let lines = Fixture::misbehaving("many-lines").limit("start_timeout", "\"1h\"");
-    says(&refusal_of(lines).await, &["bytes that are no message", "on stdout: \"still warming up\\nstill warming up\\n"]);
+    says(
+        &refusal_of(lines).await,
+        &["bytes that are no message", "on stdout: \"still warming up\\nstill warming up\\n"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,8 +183,21 @@ async fn all_of_them_at_once_keep_no_good_one_from_being_loaded() {
     let plugins = Plugins::with(Fixture::new(Mechanism::Process, "zoo"));
     plugins.add(Fixture::misbehaving("banner-then-serve"));
     let bad = [
-        "exit-0", "exit-3", "signal", "garbage", "garbage-then-exit", "long-line", "many-lines", "silent",
-        "silent-but-loud", "closes-stdout", "wrong-protocol", "bad-hello", "refuses-hello", "offers-nothing", "grandchild",
+        "exit-0",
+        "exit-3",
+        "signal",
+        "garbage",
+        "garbage-then-exit",
+        "long-line",
+        "many-lines",
+        "silent",
+        "silent-but-loud",
+        "closes-stdout",
+        "wrong-protocol",
+        "bad-hello",
+        "refuses-hello",
+        "offers-nothing",
+        "grandchild",
     ];
     for how in bad {
         let marked = Fixture::misbehaving(how).env(Mark::VARIABLE, mark.value());
@@ -224,7 +240,10 @@ async fn answers_in_odd_ways_are_understood_or_told() {
         ("to-another", "ok: Number(2)"),
         ("own-error", "error: the plugin answered with its own error: Array [Number(1), Number(2)]"),
         ("own-error-in-words", "error: the plugin answered with its own error: String(\"no\")"),
-        ("unknown", "refused: call of `unknown` of plugin `answers-oddly`: the plugin has no such function (never heard of it)"),
+        (
+            "unknown",
+            "refused: call of `unknown` of plugin `answers-oddly`: the plugin has no such function (never heard of it)",
+        ),
         ("between-noise", "ok: String(\"here\")"),
         ("asks-the-host", "ok: String(\"asked\")"),
         ("in-pieces", "ok: String(\"whole\")"),
@@ -242,10 +261,7 @@ async fn an_answer_without_an_end_is_the_end() {
     let host = plugins.host().await;
     let odd = host.plugin("answers-oddly").expect("a plugin");
     let answer = ended(in_time(odd.call("no-newline", json!({}))).await);
-    assert_eq!(
-        answer,
-        "crashed: call of `no-newline` of plugin `answers-oddly`: the plugin crashed: exit status 0",
-    );
+    assert_eq!(answer, "crashed: call of `no-newline` of plugin `answers-oddly`: the plugin crashed: exit status 0",);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

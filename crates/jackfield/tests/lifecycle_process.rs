@@ -70,7 +70,8 @@ async fn a_death_is_told_with_its_cause_and_the_last_words() {
     }
     check(&["signal 6 (SIGABRT)"], async |rascal| ended(rascal.abort().await)).await;
     check(&["signal 11 (SIGSEGV)"], async |rascal| ended(rascal.segfault().await)).await;
-    check(&["signal 6 (SIGABRT)", "has overflowed its stack"], async |rascal| ended(rascal.overflow_stack().await)).await;
+    check(&["signal 6 (SIGABRT)", "has overflowed its stack"], async |rascal| ended(rascal.overflow_stack().await))
+        .await;
     check(&["exit status 3"], async |rascal| ended(rascal.exit(3).await)).await;
     check(&["exit status 0"], async |rascal| ended(rascal.exit(0).await)).await;
 }
@@ -391,7 +392,10 @@ async fn what_a_plugin_writes_is_logged_under_its_name_with_its_level() {
     let _ = writer.panic("out of milk".into()).await;
     says(&watch::line("writer", "panicked at"), &["ERROR thread "]);
     for (level, name) in [
-        (Level::Error, "ERROR"), (Level::Warn, "WARN"), (Level::Info, "INFO"), (Level::Debug, "DEBUG"),
+        (Level::Error, "ERROR"),
+        (Level::Warn, "WARN"),
+        (Level::Info, "INFO"),
+        (Level::Debug, "DEBUG"),
         (Level::Trace, "TRACE"),
     ] {
         writer.log(level, format!("this is {name}")).await.expect("an answer");

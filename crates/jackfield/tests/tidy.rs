@@ -88,7 +88,9 @@ fn unsafe_code_is_fenced() {
     let found = found.filter(|file| {
         let text = fs::read_to_string(file).expect("UTF-8");
         // The attributes name the lint, `unsafe_code`, which is another word.
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| has_word(line, concat!("un", "safe")))
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .any(|line| has_word(line, concat!("un", "safe")))
     });
     let found: BTreeSet<String> = found.map(|file| short(&file)).collect();
     assert_eq!(found, fenced.map(str::to_owned).into());
@@ -107,8 +109,17 @@ fn the_protocol_is_documented_in_its_present_versions() {
         assert!(text.contains(word), "`{word}` is not documented");
     }
     for code in [
-        code::PARSE, code::INVALID_REQUEST, code::METHOD_NOT_FOUND, code::INVALID_PARAMS, code::INTERNAL, code::PANICKED,
-        code::CANCELLED, code::TIMEOUT, code::LIMIT, code::UNAVAILABLE, code::UNSUPPORTED_PROTOCOL,
+        code::PARSE,
+        code::INVALID_REQUEST,
+        code::METHOD_NOT_FOUND,
+        code::INVALID_PARAMS,
+        code::INTERNAL,
+        code::PANICKED,
+        code::CANCELLED,
+        code::TIMEOUT,
+        code::LIMIT,
+        code::UNAVAILABLE,
+        code::UNSUPPORTED_PROTOCOL,
     ] {
         // With a hyphen or a minus sign, which is easier to read.
         let written = [code.to_string(), code.to_string().replace('-', "\u{2212}")];
@@ -228,9 +239,7 @@ fn modules() -> Vec<String> {
 /// The files of a module, and their code without tests.
 fn sources_of(module: &str) -> Vec<(PathBuf, String)> {
     let src = root().join("crates/jackfield/src");
-    let in_module = |file: &PathBuf| {
-        *file == src.join(format!("{module}.rs")) || file.starts_with(src.join(module))
-    };
+    let in_module = |file: &PathBuf| *file == src.join(format!("{module}.rs")) || file.starts_with(src.join(module));
     let files = tracked().into_iter().filter(in_module).filter(|file| !file.ends_with("tests.rs"));
     let code = files.map(|file| {
         let text = fs::read_to_string(&file).expect("UTF-8");
@@ -289,9 +298,8 @@ fn tracked() -> Vec<PathBuf> {
 
 fn has_word(line: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(part_of_word) && !line[at + word.len()..].starts_with(part_of_word)
-    })
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(part_of_word) && !line[at + word.len()..].starts_with(part_of_word))
 }
 
 /// The targets of `[text](target)`, code blocks apart.

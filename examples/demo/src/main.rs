@@ -25,7 +25,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for greeter in &greeters {
         let info = Client::plugin(greeter).info();
         let greeting = greeter.greet("Ada".to_owned()).await?;
-        println!("  {:<18} {:<9} {:<16} {:>9}", info.name, info.mechanism.as_str(), greeting, shown(median(greeter).await?));
+        println!(
+            "  {:<18} {:<9} {:<16} {:>9}",
+            info.name,
+            info.mechanism.as_str(),
+            greeting,
+            shown(median(greeter).await?)
+        );
     }
 
     println!("\nA plugin's own error is an error of the function, whatever the plugin is written in:");
@@ -66,7 +72,9 @@ async fn median(greeter: &Client<dyn Greeter>) -> Result<Duration, Box<dyn Error
 fn shown(time: Duration) -> String {
     match time.as_nanos() {
         nanos @ 0..1_000 => format!("{nanos} ns"),
-        nanos => format!("{:.1} µs", Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).as_secs_f64() * 1e6),
+        nanos => {
+            format!("{:.1} µs", Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).as_secs_f64() * 1e6)
+        }
     }
 }
 
@@ -78,9 +86,7 @@ impl Broken {
         let dir = std::env::temp_dir().join(format!("jackfield-demo-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("typo"))?;
         let broken = Self(dir);
-        let library = |name: &str| {
-            format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
-        };
+        let library = |name: &str| format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
         std::fs::write(broken.path().join(library("notes")), "milk, bread, eggs\n")?;
         std::fs::write(broken.path().join(library("empty")), "")?;
         let manifest = "name = \"typo\"\nmechanism = \"process\"\nentry = \"run.sh\"\nmemroy = \"10MiB\"\n";

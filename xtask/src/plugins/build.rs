@@ -49,18 +49,13 @@ impl RustArtefacts {
     pub(crate) fn build(cargo: &mut Command) -> Result<RustArtefacts> {
         let mut made = Vec::new();
         let mut odd_line = None;
-        cargo
-            .arg("--message-format=json-render-diagnostics")
-            .stdin(Stdio::null());
+        cargo.arg("--message-format=json-render-diagnostics").stdin(Stdio::null());
         let status = cargo.each_line(|line| match serde_json::from_str(line) {
             Ok(message) => made.extend(artefact(&message)),
             Err(_) => odd_line = Some(line.to_owned()),
         })?;
         ensure!(status.success(), "{}", run::failed(cargo, status));
-        ensure!(
-            odd_line.is_none(),
-            "cargo said something that is not JSON: {odd_line:?}"
-        );
+        ensure!(odd_line.is_none(), "cargo said something that is not JSON: {odd_line:?}");
         Ok(RustArtefacts { made })
     }
 
@@ -80,18 +75,9 @@ impl RustArtefacts {
     }
 
     fn find(&self, source: &Path, kind: ArtefactKind) -> Result<&Path> {
-        let mut found = self
-            .made
-            .iter()
-            .filter(|made| made.package_dir == source && made.kind == kind);
-        let first = found
-            .next()
-            .with_context(|| format!("`{}` makes no {kind:?}", source.display()))?;
-        ensure!(
-            found.next().is_none(),
-            "`{}` makes more than one {kind:?}",
-            source.display()
-        );
+        let mut found = self.made.iter().filter(|made| made.package_dir == source && made.kind == kind);
+        let first = found.next().with_context(|| format!("`{}` makes no {kind:?}", source.display()))?;
+        ensure!(found.next().is_none(), "`{}` makes more than one {kind:?}", source.display());
         Ok(&first.file)
     }
 }
@@ -104,22 +90,11 @@ fn artefact(message: &Value) -> Option<Artefact> {
     }
     let package_dir = text(&message["manifest_path"])?.parent()?.to_owned();
     if let Some(file) = text(&message["executable"]) {
-        return Some(Artefact {
-            package_dir,
-            kind: ArtefactKind::Program,
-            file,
-        });
+        return Some(Artefact { package_dir, kind: ArtefactKind::Program, file });
     }
     let files = message["filenames"].as_array()?.iter().filter_map(text);
-    let is_library = |file: &PathBuf| {
-        file.extension()
-            .is_some_and(|ext| ext == "so" || ext == "dylib" || ext == "dll")
-    };
-    Some(Artefact {
-        package_dir,
-        kind: ArtefactKind::Library,
-        file: files.into_iter().find(is_library)?,
-    })
+    let is_library = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "so" || ext == "dylib" || ext == "dll");
+    Some(Artefact { package_dir, kind: ArtefactKind::Library, file: files.into_iter().find(is_library)? })
 }
 
 /// Compiles one C file against `jackfield.h`, unless the library is newer than both.
@@ -135,14 +110,9 @@ pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<(), Error> {
     if cfg!(not(windows)) {
         cc.args(["-fPIC", "-fvisibility=hidden"]);
     }
-    cc.arg("-I")
-        .arg(include_dir())
-        .arg("-o")
-        .arg(&built)
-        .arg(source);
+    cc.arg("-I").arg(include_dir()).arg("-o").arg(&built).arg(source);
     cc.run_quietly()?;
-    fs::rename(&built, &library)
-        .with_context(|| format!("cannot write `{}`", library.display()))?;
+    fs::rename(&built, &library).with_context(|| format!("cannot write `{}`", library.display()))?;
     Ok(())
 }
 
@@ -152,11 +122,7 @@ pub(crate) fn go_program(source: &Path, dir: &Path) -> Result<(), Error> {
     let built = scratch(dir)?.join(format!("{}{EXE_SUFFIX}", name(dir)));
     let mut build = go.command();
     build.current_dir(source).env("CGO_ENABLED", "0");
-    build
-        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
-        .arg(&built)
-        .arg(".")
-        .run_quietly()?;
+    build.args(["build", "-trimpath", "-buildvcs=false", "-o"]).arg(&built).arg(".").run_quietly()?;
     Ok(put(&built, dir)?)
 }
 
@@ -168,19 +134,9 @@ pub(crate) fn go_library(source: &Path, dir: &Path) -> Result<(), Error> {
     let mut include = std::ffi::OsString::from("-I");
     include.push(include_dir());
     let mut build = go.command();
+    build.current_dir(source).env("CGO_ENABLED", "1").env("CC", compiler).env("CGO_CFLAGS", include);
     build
-        .current_dir(source)
-        .env("CGO_ENABLED", "1")
-        .env("CC", compiler)
-        .env("CGO_CFLAGS", include);
-    build
-        .args([
-            "build",
-            "-trimpath",
-            "-buildvcs=false",
-            "-buildmode=c-shared",
-            "-o",
-        ])
+        .args(["build", "-trimpath", "-buildvcs=false", "-buildmode=c-shared", "-o"])
         .arg(&built)
         .arg(".")
         .run_quietly()?;
@@ -194,9 +150,7 @@ pub(crate) fn python_script(source: &Path, dir: &Path) -> Result<(), Error> {
 }
 
 fn put(file: &Path, dir: &Path) -> Result<()> {
-    let name = file
-        .file_name()
-        .with_context(|| format!("`{}` has no name", file.display()))?;
+    let name = file.file_name().with_context(|| format!("`{}` has no name", file.display()))?;
     paths::install(file, &dir.join(name))
 }
 
@@ -209,10 +163,7 @@ fn scratch(dir: &Path) -> Result<PathBuf> {
 
 /// The plugin's name; its directory has it.
 fn name(dir: &Path) -> String {
-    dir.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// As cargo would call it: `libgreeter_c.so` for `greeter-c`.
@@ -225,9 +176,7 @@ fn include_dir() -> PathBuf {
 }
 
 fn is_newer(made: &Path, sources: &[&Path]) -> bool {
-    let time = |path: &Path| -> Option<SystemTime> {
-        path.metadata().and_then(|file| file.modified()).ok()
-    };
+    let time = |path: &Path| -> Option<SystemTime> { path.metadata().and_then(|file| file.modified()).ok() };
     let made = time(made);
     made.is_some() && sources.iter().all(|source| time(source) < made)
 }

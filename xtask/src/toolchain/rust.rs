@@ -31,8 +31,7 @@ impl Rust {
             Ok(tree)
         });
         let names = targets.join(" ");
-        tree.map(Rust::Tree)
-            .with_context(|| format!("no Rust for {names}: `rustup target add {names}` would help"))
+        tree.map(Rust::Tree).with_context(|| format!("no Rust for {names}: `rustup target add {names}` would help"))
     }
 
     /// Cargo with this compiler.
@@ -40,19 +39,12 @@ impl Rust {
     /// It needs a target directory of its own: the two compilers would undo each other's work.
     pub(crate) fn cargo(&self, target_dir: &Path) -> Command {
         let mut cargo = run::cargo();
-        for name in [
-            "CARGO_BUILD_TARGET",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "RUSTFLAGS",
-            "RUSTC_WRAPPER",
-        ] {
+        for name in ["CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTC_WRAPPER"] {
             cargo.env_remove(name);
         }
         cargo.env("CARGO_TARGET_DIR", target_dir);
         if let Rust::Tree(tree) = self {
-            cargo
-                .env_remove("RUSTUP_TOOLCHAIN")
-                .env("RUSTC", tree.rustc());
+            cargo.env_remove("RUSTUP_TOOLCHAIN").env("RUSTC", tree.rustc());
         }
         cargo
     }
@@ -83,10 +75,7 @@ fn rustup(args: &[&str]) -> Command {
 
 /// This host, as Rust names it: `x86_64-unknown-linux-gnu`.
 pub(crate) fn host() -> Result<String> {
-    let version = Command::new("rustc")
-        .arg("-vV")
-        .current_dir(crate::paths::root())
-        .read()?;
+    let version = Command::new("rustc").arg("-vV").current_dir(crate::paths::root()).read()?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")
 }

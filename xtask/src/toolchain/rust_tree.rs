@@ -37,10 +37,7 @@ pub(crate) struct RustTree {
 impl RustTree {
     /// The tree in the cache, made now if it is not there: 20 s and 132 MB to fetch.
     pub(crate) fn open() -> Result<RustTree> {
-        ensure!(
-            cfg!(target_os = "linux") && apt::at_hand(),
-            "the fallback for rustup needs Debian's packages"
-        );
+        ensure!(cfg!(target_os = "linux") && apt::at_hand(), "the fallback for rustup needs Debian's packages");
         // Keyed by version: an update of the packages makes a new tree beside the old one.
         let cache = paths::toolchains()?;
         let dir_of = |version: &str| cache.join(format!("rust-{version}"));
@@ -53,11 +50,8 @@ impl RustTree {
             dir = dir_of(&version);
         }
         super::once(&dir, |dir| {
-            say(format_args!(
-                "making a Rust tree from Debian's rustc-web {version}"
-            ));
-            unpack::packages(dir, &version)
-                .context("cannot make a Rust tree from Debian's packages")
+            say(format_args!("making a Rust tree from Debian's rustc-web {version}"));
+            unpack::packages(dir, &version).context("cannot make a Rust tree from Debian's packages")
         })?;
         borrow_linker(&dir)?;
         Ok(RustTree { dir })
@@ -74,18 +68,12 @@ impl RustTree {
     /// built together must be alike: all wasm, or none.
     pub(crate) fn add_targets(&self, targets: &[&str], std: Std) -> Result<()> {
         let _lock = super::lock()?;
-        let missing: Vec<&str> = targets
-            .iter()
-            .copied()
-            .filter(|target| !self.has(target, std))
-            .collect();
+        let missing: Vec<&str> = targets.iter().copied().filter(|target| !self.has(target, std)).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let names = missing.join(" and ");
-        say(format_args!(
-            "building Rust's standard library for {names} (a minute, once)"
-        ));
+        say(format_args!("building Rust's standard library for {names} (a minute, once)"));
         let work = self.dir.join("empty-crate");
         self.build_std(&missing, std, &work)
             .with_context(|| format!("cannot build the standard library for {names}"))?;
@@ -99,11 +87,7 @@ impl RustTree {
 
     fn has(&self, target: &str, std: Std) -> bool {
         let files = paths::list(&self.lib(target)).unwrap_or_default();
-        let holds = |extension| {
-            files
-                .iter()
-                .any(|file| file.extension().is_some_and(|ext| ext == extension))
-        };
+        let holds = |extension| files.iter().any(|file| file.extension().is_some_and(|ext| ext == extension));
         match std {
             Std::ToBuild => holds("rlib"),
             Std::ToCheck => holds("rlib") || holds("rmeta"),
@@ -120,11 +104,7 @@ impl RustTree {
         let (panic, crates, features) = match (wasm, std) {
             (true, _) => ("abort", "std,panic_abort", ""),
             (false, Std::ToCheck) => ("unwind", "std,panic_unwind", "panic-unwind"),
-            (false, Std::ToBuild) => (
-                "unwind",
-                "std,panic_unwind,panic_abort,proc_macro,test",
-                "panic-unwind",
-            ),
+            (false, Std::ToBuild) => ("unwind", "std,panic_unwind,panic_abort,proc_macro,test", "panic-unwind"),
         };
         paths::remove_dir(work)?;
         paths::make_dir(&work.join("src"))?;
@@ -133,20 +113,12 @@ impl RustTree {
 
         let mut cargo = run::cargo();
         cargo.current_dir(work);
-        for name in [
-            "RUSTUP_TOOLCHAIN",
-            "CARGO_BUILD_TARGET",
-            "CARGO_TARGET_DIR",
-            "CARGO_ENCODED_RUSTFLAGS",
-        ] {
+        for name in ["RUSTUP_TOOLCHAIN", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "CARGO_ENCODED_RUSTFLAGS"] {
             cargo.env_remove(name);
         }
         // `build-std` is unstable, the bootstrap switch lets a stable cargo have it. Without the
         // bitcode a plugin with `lto = true` fails to link.
-        cargo
-            .env("RUSTC", self.rustc())
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTC_WRAPPER", "");
+        cargo.env("RUSTC", self.rustc()).env("RUSTC_BOOTSTRAP", "1").env("RUSTC_WRAPPER", "");
         cargo.env("RUSTFLAGS", "-Cembed-bitcode=yes");
         match std {
             Std::ToCheck => cargo.arg("check"),
@@ -155,9 +127,7 @@ impl RustTree {
         for target in targets {
             cargo.args(["--target", target]);
         }
-        cargo
-            .arg(format!("-Zbuild-std={crates}"))
-            .arg(format!("-Zbuild-std-features={features}"));
+        cargo.arg(format!("-Zbuild-std={crates}")).arg(format!("-Zbuild-std-features={features}"));
         cargo.run_quietly()
     }
 
@@ -169,15 +139,9 @@ impl RustTree {
             false => (built.join("debug/deps"), "rmeta"),
         };
         for file in paths::list(&deps)? {
-            let name = file
-                .file_name()
-                .expect("an entry of a directory has a name");
+            let name = file.file_name().expect("an entry of a directory has a name");
             let is_ours = name.to_string_lossy().contains("empty_crate");
-            if file
-                .extension()
-                .is_some_and(|extension| extension == wanted)
-                && !is_ours
-            {
+            if file.extension().is_some_and(|extension| extension == wanted) && !is_ours {
                 fs::copy(&file, lib.join(name))?;
             }
         }
@@ -185,13 +149,7 @@ impl RustTree {
             let own = lib.join("self-contained");
             paths::make_dir(&own)?;
             for file in paths::list(&self.dir.join("wasi-libc"))? {
-                fs::copy(
-                    &file,
-                    own.join(
-                        file.file_name()
-                            .expect("an entry of a directory has a name"),
-                    ),
-                )?;
+                fs::copy(&file, own.join(file.file_name().expect("an entry of a directory has a name")))?;
             }
         }
         Ok(())
@@ -217,10 +175,7 @@ fn borrow_linker(tree: &Path) -> Result<()> {
     paths::make_dir(&bin)?;
     // A gone link is what we want; the next line says so if it is not.
     let _ = fs::remove_file(bin.join("rust-lld"));
-    Ok(std::os::unix::fs::symlink(
-        sysroot.join(&below).join("rust-lld"),
-        bin.join("rust-lld"),
-    )?)
+    Ok(std::os::unix::fs::symlink(sysroot.join(&below).join("rust-lld"), bin.join("rust-lld"))?)
 }
 
 #[cfg(not(unix))]

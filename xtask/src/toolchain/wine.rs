@@ -30,25 +30,12 @@ impl Wine {
         }
         let program = find().context("no `wine64` on PATH")?;
         let version = Command::new(&program).arg("--version").read()?;
-        let version = version
-            .split_whitespace()
-            .next()
-            .unwrap_or("unknown")
-            .to_owned();
-        let wine = Wine {
-            program,
-            prefix: paths::toolchains()?.join(&version),
-        };
+        let version = version.split_whitespace().next().unwrap_or("unknown").to_owned();
+        let wine = Wine { program, prefix: paths::toolchains()?.join(&version) };
         super::once(&wine.prefix, |prefix| {
             say(format_args!("making a Windows drive for {version}"));
-            let unfinished = Wine {
-                program: wine.program.clone(),
-                prefix: prefix.to_owned(),
-            };
-            unfinished
-                .command()
-                .args(["wineboot", "--init"])
-                .run_quietly()?;
+            let unfinished = Wine { program: wine.program.clone(), prefix: prefix.to_owned() };
+            unfinished.command().args(["wineboot", "--init"]).run_quietly()?;
             // The server writes the registry when it ends; the drive must not be renamed before.
             unfinished.server("--wait")?;
             add_process_prng(&prefix.join("drive_c/windows/system32"))
@@ -68,10 +55,7 @@ impl Wine {
             ("WINEARCH", "win64".into()),
             ("WINEDEBUG", "-all".into()),
             ("DISPLAY", "".into()),
-            (
-                "WINEDLLOVERRIDES",
-                "mscoree=d;mshtml=d;winemenubuilder.exe=d".into(),
-            ),
+            ("WINEDLLOVERRIDES", "mscoree=d;mshtml=d;winemenubuilder.exe=d".into()),
         ]
     }
 
@@ -114,10 +98,6 @@ fn add_process_prng(system32: &Path) -> Result<()> {
     let source = system32.join("bcryptprimitives.c");
     fs::write(&source, include_str!("bcryptprimitives.c"))?;
     let mut gcc = Command::new(mingw::GCC);
-    gcc.args(["-shared", "-O2", "-s", "-o"])
-        .arg(&dll)
-        .arg(&source)
-        .arg("-ladvapi32")
-        .run_quietly()?;
+    gcc.args(["-shared", "-O2", "-s", "-o"]).arg(&dll).arg(&source).arg("-ladvapi32").run_quietly()?;
     Ok(fs::remove_file(&source)?)
 }

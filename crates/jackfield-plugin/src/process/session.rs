@@ -11,9 +11,9 @@ use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
 use jackfield_protocol::message::{self, Hello, HelloAnswer, Message, Offer, PluginName, code, feature, method};
 use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
 
+use super::turns::{Turn, Turns};
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
-use super::turns::{Turn, Turns};
 
 /// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -157,7 +157,11 @@ impl Session {
             encodings: vec![Encoding::Json, Encoding::Binary],
             features: vec![feature::FRAMES.to_owned()],
             capabilities: self.export.capabilities.iter().filter_map(|capability| capability.parse().ok()).collect(),
-            interfaces: self.described.iter().map(|interface| Offer::Described(Box::new((*interface).clone()))).collect(),
+            interfaces: self
+                .described
+                .iter()
+                .map(|interface| Offer::Described(Box::new((*interface).clone())))
+                .collect(),
         };
         match serde_json::to_vec(&answer) {
             Ok(answer) => self.send(|out| message::write_answer(out, id, &answer)),
@@ -168,7 +172,8 @@ impl Session {
     /// A call in JSON: `greeter.greet` or `demo:greeter/greeter.greet`.
     fn call(&self, id: u64, name: &str, arguments: &[u8]) {
         let found = name.rsplit_once('.').and_then(|(interface, function)| {
-            let names = |described: &&Interface| described.id.name == interface || described.id.unversioned() == interface;
+            let names =
+                |described: &&Interface| described.id.name == interface || described.id.unversioned() == interface;
             self.described.iter().position(names).map(|position| (position, function))
         });
         let mut answer = Buffer::new();

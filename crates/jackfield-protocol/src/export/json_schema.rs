@@ -26,10 +26,7 @@ use crate::value::EXACT_MAX;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn json_schema(interface: &Interface) -> String {
-    let functions = interface
-        .functions
-        .iter()
-        .map(|function| (function.name.clone(), of_function(function)));
+    let functions = interface.functions.iter().map(|function| (function.name.clone(), of_function(function)));
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": interface.id.to_string(),
@@ -39,26 +36,19 @@ pub fn json_schema(interface: &Interface) -> String {
     });
     describe(&mut schema, &interface.docs);
     if !interface.types.is_empty() {
-        let definitions = interface
-            .types
-            .iter()
-            .map(|(name, ty)| (name.clone(), of_definition(ty)));
+        let definitions = interface.types.iter().map(|(name, ty)| (name.clone(), of_definition(ty)));
         schema["$defs"] = definitions.collect::<Map<_, _>>().into();
     }
     format!("{schema:#}\n")
 }
 
 fn of_function(function: &Function) -> Value {
-    let params = function
-        .params
-        .iter()
-        .map(|param| (&*param.name, &param.ty));
+    let params = function.params.iter().map(|param| (&*param.name, &param.ty));
     let mut outcomes = json!({ "params": of_members(params), "result": of_type(&function.ok()) });
     if let Some(error) = function.err() {
         outcomes["error"] = of_type(error);
     }
-    let mut schema =
-        json!({ "type": "object", "properties": outcomes, "additionalProperties": false });
+    let mut schema = json!({ "type": "object", "properties": outcomes, "additionalProperties": false });
     describe(&mut schema, &function.docs);
     schema
 }
@@ -79,9 +69,7 @@ fn of_definition(definition: &TypeDef) -> Value {
         TypeDef::Variant(cases) => {
             let cases = cases.iter().map(|case| match &case.ty {
                 None => of_object([("tag", json!({ "const": case.name }))]),
-                Some(ty) => {
-                    of_object([("tag", json!({ "const": case.name })), ("val", of_type(ty))])
-                }
+                Some(ty) => of_object([("tag", json!({ "const": case.name })), ("val", of_type(ty))]),
             });
             json!({ "oneOf": cases.collect::<Vec<_>>() })
         }
@@ -104,10 +92,7 @@ fn of_members<'a>(members: impl Iterator<Item = (&'a str, &'a TypeRef)>) -> Valu
 fn of_object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let required = members.each_ref().map(|(name, _)| *name);
     let required = json!(&required[..]);
-    let properties: Map<_, _> = members
-        .into_iter()
-        .map(|(name, schema)| (name.to_owned(), schema))
-        .collect();
+    let properties: Map<_, _> = members.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
@@ -167,9 +152,7 @@ fn of_key(key: &TypeRef) -> Option<Value> {
         TypeRef::String => None,
         TypeRef::Bool => Some(json!({ "enum": ["true", "false"] })),
         TypeRef::Char => Some(json!({ "minLength": 1, "maxLength": 1 })),
-        TypeRef::U8 | TypeRef::U16 | TypeRef::U32 | TypeRef::U64 => {
-            Some(json!({ "pattern": "^(0|[1-9][0-9]*)$" }))
-        }
+        TypeRef::U8 | TypeRef::U16 | TypeRef::U32 | TypeRef::U64 => Some(json!({ "pattern": "^(0|[1-9][0-9]*)$" })),
         _ => Some(json!({ "pattern": "^(0|-?[1-9][0-9]*)$" })),
     }
 }
@@ -360,10 +343,7 @@ mod tests {
     #[test]
     fn each_type_has_the_form_of_its_canonical_json() {
         check_type("bool", expect![[r#"{"type":"boolean"}"#]]);
-        check_type(
-            "u8",
-            expect![[r#"{"maximum":255,"minimum":0,"type":"integer"}"#]],
-        );
+        check_type("u8", expect![[r#"{"maximum":255,"minimum":0,"type":"integer"}"#]]);
         check_type(
             "s64",
             expect![[
@@ -376,26 +356,11 @@ mod tests {
                 r#"{"anyOf":[{"maximum":9007199254740991,"minimum":0,"type":"integer"},{"pattern":"^[1-9][0-9]{15,19}$","type":"string"}]}"#
             ]],
         );
-        check_type(
-            "f32",
-            expect![[r#"{"anyOf":[{"type":"number"},{"enum":["NaN","Infinity","-Infinity"]}]}"#]],
-        );
-        check_type(
-            "char",
-            expect![[r#"{"maxLength":1,"minLength":1,"type":"string"}"#]],
-        );
-        check_type(
-            "list<u8>",
-            expect![[r#"{"contentEncoding":"base64","type":"string"}"#]],
-        );
-        check_type(
-            "list<string>",
-            expect![[r#"{"items":{"type":"string"},"type":"array"}"#]],
-        );
-        check_type(
-            "map<string, bool>",
-            expect![[r#"{"additionalProperties":{"type":"boolean"},"type":"object"}"#]],
-        );
+        check_type("f32", expect![[r#"{"anyOf":[{"type":"number"},{"enum":["NaN","Infinity","-Infinity"]}]}"#]]);
+        check_type("char", expect![[r#"{"maxLength":1,"minLength":1,"type":"string"}"#]]);
+        check_type("list<u8>", expect![[r#"{"contentEncoding":"base64","type":"string"}"#]]);
+        check_type("list<string>", expect![[r#"{"items":{"type":"string"},"type":"array"}"#]]);
+        check_type("map<string, bool>", expect![[r#"{"additionalProperties":{"type":"boolean"},"type":"object"}"#]]);
         check_type(
             "map<s8, bool>",
             expect![[
@@ -408,10 +373,7 @@ mod tests {
                 r#"{"additionalProperties":{"maxLength":1,"minLength":1,"type":"string"},"propertyNames":{"enum":["true","false"]},"type":"object"}"#
             ]],
         );
-        check_type(
-            "option<string>",
-            expect![[r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#]],
-        );
+        check_type("option<string>", expect![[r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#]]);
         check_type(
             "option<option<string>>",
             expect![[

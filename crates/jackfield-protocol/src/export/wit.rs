@@ -27,21 +27,10 @@ use crate::types::{TypeDef, TypeRef};
 pub fn wit(interface: &Interface) -> Result<String, ExportError> {
     let mut functions = interface.functions.iter();
     if let Some(shared) = functions.find(|function| interface.types.contains_key(&function.name)) {
-        return Err(ExportError::SharedName {
-            name: shared.name.clone(),
-        });
+        return Err(ExportError::SharedName { name: shared.name.clone() });
     }
-    let (namespace, package) = interface
-        .id
-        .package
-        .split_once(':')
-        .unwrap_or(("", &interface.id.package));
-    let mut text = format!(
-        "package {}:{}@{};\n\n",
-        word(namespace),
-        word(package),
-        interface.id.version
-    );
+    let (namespace, package) = interface.id.package.split_once(':').unwrap_or(("", &interface.id.package));
+    let mut text = format!("package {}:{}@{};\n\n", word(namespace), word(package), interface.id.version);
     docs(&mut text, "", &interface.docs);
     let _ = writeln!(text, "interface {} {{", word(&interface.id.name));
     let mut first = true;
@@ -62,11 +51,7 @@ pub fn wit(interface: &Interface) -> Result<String, ExportError> {
     Ok(text)
 }
 
-fn write_definition(
-    text: &mut String,
-    name: &str,
-    definition: &TypeDef,
-) -> Result<(), ExportError> {
+fn write_definition(text: &mut String, name: &str, definition: &TypeDef) -> Result<(), ExportError> {
     let _ = writeln!(text, "  {} {} {{", definition.kind(), word(name));
     match definition {
         TypeDef::Record(fields) => {
@@ -106,11 +91,7 @@ fn write_function(text: &mut String, function: &Function) -> Result<(), ExportEr
         let ty = type_text(&param.ty, &|| format!("{}({})", function.name, param.name))?;
         Ok(format!("{}: {ty}", word(&param.name)))
     };
-    let params: Vec<String> = function
-        .params
-        .iter()
-        .map(param)
-        .collect::<Result<_, _>>()?;
+    let params: Vec<String> = function.params.iter().map(param).collect::<Result<_, _>>()?;
     let result = match function.result.as_ref().filter(|ty| **ty != TypeRef::UNIT) {
         None => String::new(),
         Some(ty) => {
@@ -118,12 +99,7 @@ fn write_function(text: &mut String, function: &Function) -> Result<(), ExportEr
             format!(" -> {ty}")
         }
     };
-    let _ = writeln!(
-        text,
-        "  {}: func({}){result};",
-        word(&function.name),
-        params.join(", ")
-    );
+    let _ = writeln!(text, "  {}: func({}){result};", word(&function.name), params.join(", "));
     Ok(())
 }
 
@@ -225,9 +201,8 @@ fn docs(text: &mut String, indent: &str, docs: &str) {
 /// Characters that WIT allows nowhere, not even in a comment: those that make a terminal or a reader
 /// see something else than what is there, and those that Unicode advises against.
 fn is_forbidden(c: char) -> bool {
-    const ADVISED_AGAINST: [char; 8] = [
-        '\u{149}', '\u{673}', '\u{f77}', '\u{f79}', '\u{17a3}', '\u{17a4}', '\u{17b4}', '\u{17b5}',
-    ];
+    const ADVISED_AGAINST: [char; 8] =
+        ['\u{149}', '\u{673}', '\u{f77}', '\u{f79}', '\u{17a3}', '\u{17a4}', '\u{17b4}', '\u{17b5}'];
     let overrides_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     overrides_direction || ADVISED_AGAINST.contains(&c) || c.is_control() && c != '\t'
 }
@@ -246,9 +221,7 @@ mod tests {
                 let parsed = wit_parser::UnresolvedPackageGroup::parse("exported.wit", &text);
                 let mut resolve = wit_parser::Resolve::default();
                 let group = parsed.unwrap_or_else(|error| panic!("{error:?}\n{text}"));
-                resolve
-                    .push_group(group)
-                    .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+                resolve.push_group(group).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
                 text
             }
             Err(error) => error.to_string(),
@@ -256,10 +229,7 @@ mod tests {
     }
 
     fn check_function(function: &str, expected: Expect) {
-        check(
-            &format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{function}]}}"#),
-            expected,
-        );
+        check(&format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{function}]}}"#), expected);
     }
 
     #[test]
@@ -428,8 +398,7 @@ mod tests {
     #[test]
     fn a_function_may_be_called_by_any_keyword() {
         for name in KEYWORDS {
-            let json =
-                format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{{"name": "{name}"}}]}}"#);
+            let json = format!(r#"{{"interface": "t:t/t@1.0.0", "functions": [{{"name": "{name}"}}]}}"#);
             let text = wit(&Interface::from_json(&json).expect(name)).expect(name);
             wit_parser::UnresolvedPackageGroup::parse("exported.wit", &text).expect(name);
         }

@@ -10,12 +10,7 @@ type Files<'a> = &'a [(&'a str, &'a str)];
 fn check_all(files: Files<'_>, dirs: &[&str], explicit: &[&str], expected: Expect) {
     let root = tempfile::tempdir().expect("a directory");
     lay_out(root.path(), files);
-    let below = |paths: &[&str]| {
-        paths
-            .iter()
-            .map(|path| root.path().join(path))
-            .collect::<Vec<_>>()
-    };
+    let below = |paths: &[&str]| paths.iter().map(|path| root.path().join(path)).collect::<Vec<_>>();
     let discovery = discover(&below(dirs), &below(explicit));
     expected.assert_eq(&described(&discovery, root.path()));
 }
@@ -45,17 +40,9 @@ fn lay_out(root: &Path, files: Files<'_>) {
 fn described(discovery: &Discovery, root: &Path) -> String {
     let mut text = String::new();
     for Found { manifest, source } in &discovery.found {
-        let bare = if matches!(source, Source::Bare(_)) {
-            " (bare)"
-        } else {
-            ""
-        };
+        let bare = if matches!(source, Source::Bare(_)) { " (bare)" } else { "" };
         let (name, mechanism) = (&manifest.name, manifest.mechanism);
-        text += &format!(
-            "{name}: {mechanism} {} from {}{bare}\n",
-            manifest.entry.display(),
-            source.path().display()
-        );
+        text += &format!("{name}: {mechanism} {} from {}{bare}\n", manifest.entry.display(), source.path().display());
     }
     for Refused { name, path, reason } in &discovery.refused {
         text += &format!("{name} refused: {}: {reason}\n", path.display());
@@ -145,11 +132,7 @@ fn a_manifest_in_the_directory_itself_is_a_plugin_and_its_entry_is_not_another_o
     "#]],
     );
     check(
-        &[
-            ("a/plugin.toml", RESIZE),
-            ("a/plugin.json", RESIZE_JSON),
-            ("*a/run", ""),
-        ],
+        &[("a/plugin.toml", RESIZE), ("a/plugin.json", RESIZE_JSON), ("*a/run", "")],
         expect![[r#"
         run: process a/run from a/run (bare)
         a refused: a: has both a `plugin.toml` and a `plugin.json`
@@ -197,11 +180,7 @@ fn the_path_then_the_earlier_directory_then_the_higher_version_then_the_first_na
 #[cfg(target_os = "linux")]
 fn a_plugin_that_is_met_twice_does_not_shadow_itself() {
     check_all(
-        &[
-            ("a/one/plugin.toml", RESIZE),
-            ("a/one/run", ""),
-            ("a/shout.so", ""),
-        ],
+        &[("a/one/plugin.toml", RESIZE), ("a/one/run", ""), ("a/shout.so", "")],
         &["a", "a/../a"],
         &["a/shout.so", "a/one", "a/one/plugin.toml"],
         expect![[r#"
@@ -216,11 +195,7 @@ fn a_plugin_that_is_met_twice_does_not_shadow_itself() {
 fn a_chain_of_links_to_one_library_is_one_plugin() {
     let root = tempfile::tempdir().expect("a directory");
     lay_out(root.path(), &[("a/libx.so.1.2", "")]);
-    for (link, target) in [
-        ("libx.so", "libx.so.1"),
-        ("libx.so.1", "libx.so.1.2"),
-        ("liby.so", "gone.so"),
-    ] {
+    for (link, target) in [("libx.so", "libx.so.1"), ("libx.so.1", "libx.so.1.2"), ("liby.so", "gone.so")] {
         std::os::unix::fs::symlink(target, root.path().join("a").join(link)).expect("a link");
     }
     let discovery = discover(&[root.path().join("a")], &[]);
@@ -234,11 +209,7 @@ fn a_chain_of_links_to_one_library_is_one_plugin() {
 #[test]
 fn what_is_given_by_path_is_a_plugin_or_refused() {
     check_all(
-        &[
-            ("a/readme.md", ""),
-            ("a/one/plugin.toml", RESIZE),
-            ("a/one/run", ""),
-        ],
+        &[("a/readme.md", ""), ("a/one/plugin.toml", RESIZE), ("a/one/run", "")],
         &[],
         &["a/one", "a/readme.md", "a", "a/gone"],
         expect![[r#"
@@ -253,11 +224,7 @@ fn what_is_given_by_path_is_a_plugin_or_refused() {
 #[test]
 fn a_directory_that_is_missing_or_is_none_is_refused_and_the_others_are_not() {
     check_all(
-        &[
-            ("a/one/plugin.toml", RESIZE),
-            ("a/one/run", ""),
-            ("file", ""),
-        ],
+        &[("a/one/plugin.toml", RESIZE), ("a/one/run", ""), ("file", "")],
         &["gone", "file", "a"],
         &[],
         expect![[r#"

@@ -39,30 +39,15 @@ pub(super) fn from_toml(text: &str) -> Result<Table, Fault> {
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);
         let what = error.message().trim().replace('\n', "; ");
-        Fault::at(
-            at,
-            ManifestProblem::Syntax {
-                format: "TOML",
-                what,
-            },
-        )
+        Fault::at(at, ManifestProblem::Syntax { format: "TOML", what })
     })?;
     Ok(toml_table(table.into_inner()))
 }
 
 fn toml_table(table: DeTable<'_>) -> Table {
     let entries = table.into_iter().map(|(key, value)| {
-        let key = Located {
-            at: key.span().start,
-            value: key.into_inner().into_owned(),
-        };
-        (
-            key,
-            Located {
-                at: value.span().start,
-                value: toml_value(value.into_inner()),
-            },
-        )
+        let key = Located { at: key.span().start, value: key.into_inner().into_owned() };
+        (key, Located { at: value.span().start, value: toml_value(value.into_inner()) })
     });
     entries.collect()
 }
@@ -92,19 +77,10 @@ fn toml_value(value: DeValue<'_>) -> Value {
 pub(super) fn from_json(text: &str) -> Result<Table, Fault> {
     let root: &RawValue = serde_json::from_str(text).map_err(|error| syntax(text, 0, &error))?;
     match json_value(text, root, 0)? {
-        Located {
-            value: Value::Table(table),
-            ..
-        } => Ok(table),
+        Located { value: Value::Table(table), .. } => Ok(table),
         Located { at, value } => {
             let what = format!("a manifest is an object, got {value}");
-            Err(Fault::at(
-                at,
-                ManifestProblem::Syntax {
-                    format: "JSON",
-                    what,
-                },
-            ))
+            Err(Fault::at(at, ManifestProblem::Syntax { format: "JSON", what }))
         }
     }
 }
@@ -114,13 +90,7 @@ fn json_value(text: &str, raw: &RawValue, depth: usize) -> Result<Located<Value>
     let at = raw.get().as_ptr().addr() - text.as_ptr().addr();
     if depth > DEPTH_MAX {
         let what = format!("nested more than {DEPTH_MAX} deep");
-        return Err(Fault::at(
-            at,
-            ManifestProblem::Syntax {
-                format: "JSON",
-                what,
-            },
-        ));
+        return Err(Fault::at(at, ManifestProblem::Syntax { format: "JSON", what }));
     }
     let wrong = |error| syntax(text, at, &error);
     let value = match raw.get().as_bytes().first() {
@@ -130,21 +100,13 @@ fn json_value(text: &str, raw: &RawValue, depth: usize) -> Result<Located<Value>
                 let key_at = key.get().as_ptr().addr() - text.as_ptr().addr();
                 let name = serde_json::from_str(key.get());
                 let name = name.map_err(|error| syntax(text, key_at, &error))?;
-                Ok((
-                    Located {
-                        at: key_at,
-                        value: name,
-                    },
-                    json_value(text, value, depth + 1)?,
-                ))
+                Ok((Located { at: key_at, value: name }, json_value(text, value, depth + 1)?))
             });
             Value::Table(entries.collect::<Result<_, Fault>>()?)
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(wrong)?;
-            let items = items
-                .into_iter()
-                .map(|item| json_value(text, item, depth + 1));
+            let items = items.into_iter().map(|item| json_value(text, item, depth + 1));
             Value::List(items.collect::<Result<_, Fault>>()?)
         }
         Some(b'"') => Value::Text(serde_json::from_str(raw.get()).map_err(wrong)?),
@@ -171,10 +133,7 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Members<'de>, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
@@ -188,21 +147,13 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
 
 /// An error of serde_json, which counts lines and bytes from the start of what it was given.
 fn syntax(text: &str, from: usize, error: &serde_json::Error) -> Fault {
-    let earlier_lines = text[from..]
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1));
+    let earlier_lines = text[from..].split_inclusive('\n').take(error.line().saturating_sub(1));
     let line_start = from + earlier_lines.map(str::len).sum::<usize>();
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let what = whole.strip_suffix(&place).unwrap_or(&whole).to_owned();
     let at = line_start + error.column().saturating_sub(1);
-    Fault::at(
-        at,
-        ManifestProblem::Syntax {
-            format: "JSON",
-            what,
-        },
-    )
+    Fault::at(at, ManifestProblem::Syntax { format: "JSON", what })
 }
 
 impl fmt::Display for Value {
@@ -235,10 +186,7 @@ impl Keys {
             }
             if !known.contains(&&**key) {
                 let hint = did_you_mean(prefix, key, known.iter().copied());
-                return Err(Fault::at(
-                    *at,
-                    ManifestProblem::UnknownKey { key: full(), hint },
-                ));
+                return Err(Fault::at(*at, ManifestProblem::UnknownKey { key: full(), hint }));
             }
             seen.push(key);
         }
@@ -247,15 +195,9 @@ impl Keys {
 
     /// The value of a key, with the key's full name.
     pub(super) fn take(&mut self, key: &str) -> Option<Named> {
-        let at = self
-            .table
-            .iter()
-            .position(|(known, _)| known.value == key)?;
+        let at = self.table.iter().position(|(known, _)| known.value == key)?;
         let (key, value) = self.table.swap_remove(at);
-        Some(Named {
-            key: format!("{}{}", self.prefix, key.value),
-            value,
-        })
+        Some(Named { key: format!("{}{}", self.prefix, key.value), value })
     }
 }
 
@@ -274,10 +216,7 @@ impl Named {
 
     /// A value of the right type that means nothing.
     pub(super) fn bad(&self, why: impl fmt::Display) -> Fault {
-        self.fault(ManifestProblem::BadValue {
-            key: self.key.clone(),
-            why: why.to_string(),
-        })
+        self.fault(ManifestProblem::BadValue { key: self.key.clone(), why: why.to_string() })
     }
 
     pub(super) fn wrong_type(&self, wanted: &'static str) -> Fault {
@@ -309,10 +248,7 @@ impl Named {
         let Value::List(items) = self.value.value else {
             return Err(self.wrong_type("a list"));
         };
-        let named = |(at, value)| Named {
-            key: format!("{}[{at}]", self.key),
-            value,
-        };
+        let named = |(at, value)| Named { key: format!("{}[{at}]", self.key), value };
         Ok(items.into_iter().enumerate().map(named).collect())
     }
 

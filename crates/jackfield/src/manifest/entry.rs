@@ -7,31 +7,10 @@ use super::document::{Named, Value};
 use super::error::{Fault, ManifestProblem, did_you_mean};
 
 /// Operating systems and architectures, as Rust calls them; anything else in an `entry` is a typo.
-const SYSTEMS: [&str; 10] = [
-    "linux",
-    "macos",
-    "windows",
-    "android",
-    "ios",
-    "freebsd",
-    "netbsd",
-    "openbsd",
-    "dragonfly",
-    "illumos",
-];
-const ARCHITECTURES: [&str; 11] = [
-    "x86_64",
-    "aarch64",
-    "x86",
-    "arm",
-    "riscv64",
-    "riscv32",
-    "powerpc64",
-    "powerpc",
-    "s390x",
-    "loongarch64",
-    "mips64",
-];
+const SYSTEMS: [&str; 10] =
+    ["linux", "macos", "windows", "android", "ios", "freebsd", "netbsd", "openbsd", "dragonfly", "illumos"];
+const ARCHITECTURES: [&str; 11] =
+    ["x86_64", "aarch64", "x86", "arm", "riscv64", "riscv32", "powerpc64", "powerpc", "s390x", "loongarch64", "mips64"];
 
 /// A platform: operating system and architecture.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +20,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    pub(super) const HERE: Platform = Platform {
-        os: std::env::consts::OS,
-        arch: std::env::consts::ARCH,
-    };
+    pub(super) const HERE: Platform = Platform { os: std::env::consts::OS, arch: std::env::consts::ARCH };
 }
 
 /// The `entry` for a platform: the only one, or of a table the most specific that fits.
@@ -53,41 +29,37 @@ pub(super) fn for_platform(entry: Named, platform: Platform) -> Result<Named, Fa
         // Whether a string or something else: the caller wants a string from here on.
         return Ok(entry);
     };
-    let exact = format!("{}-{}", platform.os, platform.arch);
+    // As in the header of a native library and in its errors: `x86_64-linux`.
+    let exact = format!("{}-{}", platform.arch, platform.os);
     let mut written = Vec::new();
     for (key, _) in table {
         let name = &key.value;
-        let (os, arch) = name.split_once('-').unwrap_or((name, ARCHITECTURES[0]));
+        let (arch, os) = name.split_once('-').unwrap_or((ARCHITECTURES[0], name));
         let hint = match (SYSTEMS.contains(&os), ARCHITECTURES.contains(&arch)) {
             (true, true) => None,
+            (false, true) if name.contains('-') => Some(did_you_mean(&format!("entry.{arch}-"), os, SYSTEMS)),
             (false, _) => Some(did_you_mean("entry.", os, SYSTEMS)),
-            (true, false) => Some(did_you_mean(&format!("entry.{os}-"), arch, ARCHITECTURES)),
+            (true, false) => Some(
+                jackfield_protocol::nearest(arch, ARCHITECTURES)
+                    .map_or_else(String::new, |near| format!("; did you mean `entry.{near}-{os}`?")),
+            ),
         };
         if let Some(hint) = hint {
-            let problem = ManifestProblem::UnknownKey {
-                key: format!("entry.{name}"),
-                hint,
-            };
+            let problem = ManifestProblem::UnknownKey { key: format!("entry.{name}"), hint };
             return Err(Fault::at(key.at, problem));
         }
         written.push(format!("`{name}`"));
     }
     let find = |name: &str| table.iter().find(|(key, _)| key.value == name);
     match find(&exact).or_else(|| find(platform.os)) {
-        Some((key, value)) => Ok(Named {
-            key: format!("entry.{}", key.value),
-            value: value.clone(),
-        }),
+        Some((key, value)) => Ok(Named { key: format!("entry.{}", key.value), value: value.clone() }),
         None => {
             written.sort_unstable();
             let written = match written.is_empty() {
                 true => "no platform".to_owned(),
                 false => written.join(", "),
             };
-            Err(entry.fault(ManifestProblem::OtherPlatforms {
-                written,
-                here: exact,
-            }))
+            Err(entry.fault(ManifestProblem::OtherPlatforms { written, here: exact }))
         }
     }
 }
@@ -117,9 +89,7 @@ pub(super) fn inside(directory: &Path, written: &Named) -> Result<PathBuf, Fault
                 inner.push("..");
             }
             Component::RootDir | Component::Prefix(_) => {
-                return Err(fault(
-                    "is not relative to the directory of the manifest".to_owned(),
-                ));
+                return Err(fault("is not relative to the directory of the manifest".to_owned()));
             }
         }
     }
@@ -131,14 +101,10 @@ pub(super) fn inside(directory: &Path, written: &Named) -> Result<PathBuf, Fault
         io::ErrorKind::NotFound => fault("does not exist".to_owned()),
         _ => fault(format!("cannot be found: {error}")),
     })?;
-    let home = directory
-        .canonicalize()
-        .map_err(|error| fault(format!("cannot be found: {error}")))?;
+    let home = directory.canonicalize().map_err(|error| fault(format!("cannot be found: {error}")))?;
     if !target.starts_with(&home) {
         let target = target.display();
-        return Err(fault(format!(
-            "leads out of the directory of the manifest, to `{target}`"
-        )));
+        return Err(fault(format!("leads out of the directory of the manifest, to `{target}`")));
     }
     if !target.is_file() {
         return Err(fault("is not a file".to_owned()));
@@ -170,11 +136,7 @@ impl<'a> LibraryName<'a> {
         LIBRARIES.into_iter().find_map(|(extension, system)| {
             let name = if extension == "so" { unversioned } else { name };
             let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
-            Some(Self {
-                stem,
-                extension,
-                system,
-            })
+            Some(Self { stem, extension, system })
         })
     }
 }

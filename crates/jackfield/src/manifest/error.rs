@@ -35,15 +35,10 @@ pub struct Position {
 impl Position {
     /// The place of a byte of `text`.
     pub(super) fn of(text: &str, byte: usize) -> Self {
-        let byte = (0..=byte.min(text.len()))
-            .rev()
-            .find(|at| text.is_char_boundary(*at));
+        let byte = (0..=byte.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
         let before = &text[..byte.unwrap_or(0)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
     }
 }
 
@@ -177,20 +172,12 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn at(byte: usize, problem: impl Into<ManifestProblem>) -> Self {
-        Self {
-            at: byte,
-            problem: problem.into(),
-        }
+        Self { at: byte, problem: problem.into() }
     }
 }
 
 /// `; did you mean \`limits.memory\`?`, or nothing. `prefix` is what stands before the known names.
-pub(super) fn did_you_mean<'a>(
-    prefix: &str,
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
-    jackfield_protocol::nearest(name, known).map_or_else(String::new, |near| {
-        format!("; did you mean `{prefix}{near}`?")
-    })
+pub(super) fn did_you_mean<'a>(prefix: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    jackfield_protocol::nearest(name, known)
+        .map_or_else(String::new, |near| format!("; did you mean `{prefix}{near}`?"))
 }

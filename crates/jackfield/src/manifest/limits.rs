@@ -46,26 +46,11 @@ impl MechanismKind {
         match self {
             MechanismKind::Process => &[],
             MechanismKind::Native => &[
-                (
-                    "start_timeout",
-                    "the operating system cannot be interrupted while it loads a native plugin",
-                ),
-                (
-                    "call_timeout",
-                    "a native plugin cannot be stopped in the middle of a call",
-                ),
-                (
-                    "stop_grace",
-                    "a native plugin stays in memory, so that nothing waits for its end",
-                ),
-                (
-                    "calls_in_flight",
-                    "a native plugin is called on its callers' threads, however many they are",
-                ),
-                (
-                    "call_bytes_in_flight",
-                    "a native plugin reads its arguments from its callers' memory",
-                ),
+                ("start_timeout", "the operating system cannot be interrupted while it loads a native plugin"),
+                ("call_timeout", "a native plugin cannot be stopped in the middle of a call"),
+                ("stop_grace", "a native plugin stays in memory, so that nothing waits for its end"),
+                ("calls_in_flight", "a native plugin is called on its callers' threads, however many they are"),
+                ("call_bytes_in_flight", "a native plugin reads its arguments from its callers' memory"),
             ],
         }
     }
@@ -93,17 +78,8 @@ impl LimitsSpec {
             "calls_in_flight" => self.calls_in_flight.is_some(),
             _ => self.call_bytes_in_flight.is_some(),
         };
-        let refused = mechanism
-            .unenforced()
-            .iter()
-            .filter(|(limit, _)| is_set(limit));
-        refused
-            .map(|&(limit, why)| LimitRefusal {
-                limit,
-                mechanism,
-                why,
-            })
-            .collect()
+        let refused = mechanism.unenforced().iter().filter(|(limit, _)| is_set(limit));
+        refused.map(|&(limit, why)| LimitRefusal { limit, mechanism, why }).collect()
     }
 
     /// `limits` with what is set here in place of what is there.
@@ -115,36 +91,19 @@ impl LimitsSpec {
         applied.stop_grace = self.stop_grace.unwrap_or(limits.stop_grace);
         applied.answer_bytes_max = self.answer_bytes.unwrap_or(limits.answer_bytes_max);
         applied.calls_in_flight_max = self.calls_in_flight.unwrap_or(limits.calls_in_flight_max);
-        applied.call_bytes_in_flight_max =
-            bytes_in_flight.unwrap_or(limits.call_bytes_in_flight_max);
+        applied.call_bytes_in_flight_max = bytes_in_flight.unwrap_or(limits.call_bytes_in_flight_max);
         applied
     }
 
     /// Reads the table, and refuses where it stands what `mechanism` cannot enforce.
     pub(super) fn read(table: Table, mechanism: MechanismKind) -> Result<Self, Fault> {
-        const KEYS: [&str; 6] = [
-            "start_timeout",
-            "call_timeout",
-            "stop_grace",
-            "answer_bytes",
-            "calls_in_flight",
-            "call_bytes_in_flight",
-        ];
+        const KEYS: [&str; 6] =
+            ["start_timeout", "call_timeout", "stop_grace", "answer_bytes", "calls_in_flight", "call_bytes_in_flight"];
         let mut keys = Keys::new("limits.", table, &KEYS)?;
         let written = KEYS.map(|key| keys.take(key));
-        let [
-            start_timeout,
-            call_timeout,
-            stop_grace,
-            answer_bytes,
-            calls,
-            call_bytes,
-        ] = &written;
+        let [start_timeout, call_timeout, stop_grace, answer_bytes, calls, call_bytes] = &written;
         let spec = Self {
-            start_timeout: start_timeout
-                .as_ref()
-                .map(duration_above_zero)
-                .transpose()?,
+            start_timeout: start_timeout.as_ref().map(duration_above_zero).transpose()?,
             call_timeout: call_timeout.as_ref().map(duration_above_zero).transpose()?,
             stop_grace: stop_grace.as_ref().map(duration).transpose()?,
             answer_bytes: answer_bytes.as_ref().map(size).transpose()?,
@@ -152,13 +111,8 @@ impl LimitsSpec {
             call_bytes_in_flight: call_bytes.as_ref().map(memory_size).transpose()?,
         };
         if let Some(refusal) = spec.refusals(mechanism).into_iter().next() {
-            let culprit = KEYS
-                .iter()
-                .zip(&written)
-                .find(|(key, _)| **key == refusal.limit);
-            let place = culprit
-                .and_then(|(_, value)| value.as_ref())
-                .map(|named| named.value.at);
+            let culprit = KEYS.iter().zip(&written).find(|(key, _)| **key == refusal.limit);
+            let place = culprit.and_then(|(_, value)| value.as_ref()).map(|named| named.value.at);
             return Err(Fault::at(place.unwrap_or(0), refusal));
         }
         Ok(spec)
@@ -182,8 +136,9 @@ fn duration_above_zero(written: &Named) -> Result<Duration, Fault> {
 fn size(written: &Named) -> Result<u64, Fault> {
     let bytes = match &written.value.value {
         Value::Text(text) => parse_size(text).map_err(|error| written.bad(error))?,
-        Value::Integer(bytes) => u64::try_from(*bytes)
-            .map_err(|_| written.bad(format_args!("{bytes} bytes; the least is 1")))?,
+        Value::Integer(bytes) => {
+            u64::try_from(*bytes).map_err(|_| written.bad(format_args!("{bytes} bytes; the least is 1")))?
+        }
         _ => return Err(written.wrong_type("a size, as in \"16MiB\" or 4096")),
     };
     match bytes {
@@ -195,8 +150,7 @@ fn size(written: &Named) -> Result<u64, Fault> {
 /// A size of something held in memory.
 fn memory_size(written: &Named) -> Result<usize, Fault> {
     let bytes = size(written)?;
-    usize::try_from(bytes)
-        .map_err(|_| written.bad(format_args!("{bytes} bytes do not fit this platform")))
+    usize::try_from(bytes).map_err(|_| written.bad(format_args!("{bytes} bytes do not fit this platform")))
 }
 
 fn count(written: &Named) -> Result<usize, Fault> {

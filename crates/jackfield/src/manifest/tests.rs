@@ -4,20 +4,14 @@ use expect_test::{Expect, expect};
 
 use super::*;
 
-const LINUX: Platform = Platform {
-    os: "linux",
-    arch: "x86_64",
-};
+const LINUX: Platform = Platform { os: "linux", arch: "x86_64" };
 
 /// Reads the first of `files`, beside the others and an empty `libx.so` and `run.py`.
 fn read(files: &[(&str, &str)]) -> String {
     let outer = tempfile::tempdir().expect("a directory");
     let directory = outer.path().join("p");
     fs::create_dir(&directory).expect("a directory");
-    for (name, content) in [("libx.so", ""), ("run.py", ""), ("../secret", "")]
-        .iter()
-        .chain(files)
-    {
+    for (name, content) in [("libx.so", ""), ("run.py", ""), ("../secret", "")].iter().chain(files) {
         fs::write(directory.join(name), content).expect("a file");
     }
     let text = match Manifest::read_on(LINUX, &directory.join(files[0].0)) {
@@ -27,10 +21,7 @@ fn read(files: &[(&str, &str)]) -> String {
             None => error.to_string(),
         },
     };
-    text.replace(
-        &format!("{}{}", directory.display(), std::path::MAIN_SEPARATOR),
-        "",
-    )
+    text.replace(&format!("{}{}", directory.display(), std::path::MAIN_SEPARATOR), "")
 }
 
 fn check_toml(toml: &str, expected: Expect) {
@@ -76,10 +67,7 @@ fn a_manifest_says_all_there_is_to_say() {
         "limits": {"start_timeout": "5s", "call_timeout": "250ms", "stop_grace": "0s",
                    "answer_bytes": "64MiB", "calls_in_flight": 8, "call_bytes_in_flight": 1000000}
     }"#;
-    let description = (
-        "resize.json",
-        r#"{"interface": "demo:image/resize@1.0.0", "functions": []}"#,
-    );
+    let description = ("resize.json", r#"{"interface": "demo:image/resize@1.0.0", "functions": []}"#);
     let read_toml = read(&[("plugin.toml", toml), description]);
     let read_json = read(&[("plugin.json", json), description]);
     assert_eq!(read_toml, read_json);
@@ -164,25 +152,15 @@ fn a_manifest_says_all_there_is_to_say() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
-    check_more(
-        "memroy = 1",
-        expect!["plugin.toml:3:1: unknown key `memroy`"],
-    );
-    check_more(
-        "versoin = '1.0.0'",
-        expect!["plugin.toml:3:1: unknown key `versoin`; did you mean `version`?"],
-    );
+    check_more("memroy = 1", expect!["plugin.toml:3:1: unknown key `memroy`"]);
+    check_more("versoin = '1.0.0'", expect!["plugin.toml:3:1: unknown key `versoin`; did you mean `version`?"]);
     check_more(
         "[limits]\n  call_timout = '5s'",
-        expect![
-            "plugin.toml:4:3: unknown key `limits.call_timout`; did you mean `limits.call_timeout`?"
-        ],
+        expect!["plugin.toml:4:3: unknown key `limits.call_timout`; did you mean `limits.call_timeout`?"],
     );
     check_more(
         "limits.call_timout = '5s'",
-        expect![
-            "plugin.toml:3:8: unknown key `limits.call_timout`; did you mean `limits.call_timeout`?"
-        ],
+        expect!["plugin.toml:3:8: unknown key `limits.call_timout`; did you mean `limits.call_timeout`?"],
     );
     check_toml("nmae = 'x'", expect!["plugin.toml:1:1: unknown key `nmae`; did you mean `name`?"]);
     check_json(
@@ -191,44 +169,24 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
     );
     check_json(
         r#"{"name": "x", "entry": "run.py", "limits": {"answer_byte": 1}}"#,
-        expect![
-            "plugin.json:1:45: unknown key `limits.answer_byte`; did you mean `limits.answer_bytes`?"
-        ],
+        expect!["plugin.json:1:45: unknown key `limits.answer_byte`; did you mean `limits.answer_bytes`?"],
     );
 }
 
 #[test]
 fn a_wrong_type_or_value_is_named_with_its_place() {
-    check_more(
-        "version = 1",
-        expect!["plugin.toml:3:11: `version` is a string, got the integer 1"],
-    );
+    check_more("version = 1", expect!["plugin.toml:3:11: `version` is a string, got the integer 1"]);
     check_more(
         "version = '1.0'",
         expect![[
             r#"plugin.toml:3:11: `version`: "1.0" is not a semantic version: unexpected end of input while parsing minor version number"#
         ]],
     );
-    check_more(
-        "args = '--fast'",
-        expect![[r#"plugin.toml:3:8: `args` is a list, got the string "--fast""#]],
-    );
-    check_more(
-        "args = [\n  '--fast',\n  3,\n]",
-        expect!["plugin.toml:5:3: `args[1]` is a string, got the integer 3"],
-    );
-    check_more(
-        "env = { A = 1.5 }",
-        expect!["plugin.toml:3:13: `env.A` is a string, got the number 1.5"],
-    );
-    check_more(
-        "env = { 'A=B' = '' }",
-        expect![[r#"plugin.toml:3:9: `env`: "A=B" is not the name of a variable"#]],
-    );
-    check_more(
-        "limits = 5",
-        expect!["plugin.toml:3:10: `limits` is a table, got the integer 5"],
-    );
+    check_more("args = '--fast'", expect![[r#"plugin.toml:3:8: `args` is a list, got the string "--fast""#]]);
+    check_more("args = [\n  '--fast',\n  3,\n]", expect!["plugin.toml:5:3: `args[1]` is a string, got the integer 3"]);
+    check_more("env = { A = 1.5 }", expect!["plugin.toml:3:13: `env.A` is a string, got the number 1.5"]);
+    check_more("env = { 'A=B' = '' }", expect![[r#"plugin.toml:3:9: `env`: "A=B" is not the name of a variable"#]]);
+    check_more("limits = 5", expect!["plugin.toml:3:10: `limits` is a table, got the integer 5"]);
     check_more(
         "interfaces = ['greeter@1.0.0']",
         expect![[
@@ -247,15 +205,9 @@ fn a_wrong_type_or_value_is_named_with_its_place() {
             r#"plugin.toml:1:8: `name`: "My Plugin" is not a plugin's name: 1 to 64 of `a` to `z`, `0` to `9` and `-`, the first not `-`"#
         ]],
     );
-    check_toml(
-        "entry = 'run.py'",
-        expect!["plugin.toml:1:1: `name` is missing"],
-    );
+    check_toml("entry = 'run.py'", expect!["plugin.toml:1:1: `name` is missing"]);
     check_toml("name = 'x'", expect!["plugin.toml:1:1: `entry` is missing"]);
-    check_json(
-        r#"{"name": null, "entry": "run.py"}"#,
-        expect!["plugin.json:1:10: `name` is a string, got null"],
-    );
+    check_json(r#"{"name": null, "entry": "run.py"}"#, expect!["plugin.json:1:10: `name` is a string, got null"]);
     check_json(
         "{\"name\": \"x\",\n \"entry\": \"run.py\", \"env\":\n {\"A\": true}}",
         expect!["plugin.json:3:8: `env.A` is a string, got a boolean"],
@@ -266,9 +218,7 @@ fn a_wrong_type_or_value_is_named_with_its_place() {
 fn a_limit_has_a_unit_and_is_more_than_nothing() {
     check_more(
         "limits.call_timeout = 5",
-        expect![[
-            r#"plugin.toml:3:23: `limits.call_timeout` is a duration, as in "5s", got the integer 5"#
-        ]],
+        expect![[r#"plugin.toml:3:23: `limits.call_timeout` is a duration, as in "5s", got the integer 5"#]],
     );
     check_more(
         "limits.call_timeout = '5'",
@@ -292,9 +242,7 @@ fn a_limit_has_a_unit_and_is_more_than_nothing() {
     );
     check_more(
         "limits.answer_bytes = true",
-        expect![[
-            r#"plugin.toml:3:23: `limits.answer_bytes` is a size, as in "16MiB" or 4096, got a boolean"#
-        ]],
+        expect![[r#"plugin.toml:3:23: `limits.answer_bytes` is a size, as in "16MiB" or 4096, got a boolean"#]],
     );
     check_more(
         "limits.calls_in_flight = 0",
@@ -302,15 +250,11 @@ fn a_limit_has_a_unit_and_is_more_than_nothing() {
     );
     check_more(
         "limits.calls_in_flight = '8'",
-        expect![[
-            r#"plugin.toml:3:26: `limits.calls_in_flight` is an integer, got the string "8""#
-        ]],
+        expect![[r#"plugin.toml:3:26: `limits.calls_in_flight` is an integer, got the string "8""#]],
     );
     check_more(
         "limits.calls_in_flight = 99999999999999999999",
-        expect![
-            "plugin.toml:3:26: `limits.calls_in_flight` is an integer, got the integer 99999999999999999999"
-        ],
+        expect!["plugin.toml:3:26: `limits.calls_in_flight` is an integer, got the integer 99999999999999999999"],
     );
 }
 
@@ -346,85 +290,44 @@ fn a_native_plugin_has_no_limit_that_would_not_hold() {
 fn the_mechanism_is_told_from_the_entry_or_said() {
     let mechanism = |toml: &str| {
         let text = read(&[("plugin.toml", toml), ("libx.so.1.2", ""), ("x.dll", "")]);
-        text.lines()
-            .find(|line| line.contains("mechanism"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+        text.lines().find(|line| line.contains("mechanism")).unwrap_or_default().trim().to_owned()
     };
-    assert_eq!(
-        mechanism("name = 'x'\nentry = 'libx.so'"),
-        "mechanism: Native,"
-    );
-    assert_eq!(
-        mechanism("name = 'x'\nentry = 'libx.so.1.2'"),
-        "mechanism: Native,"
-    );
-    assert_eq!(
-        mechanism("name = 'x'\nentry = 'x.dll'"),
-        "mechanism: Native,"
-    );
-    assert_eq!(
-        mechanism("name = 'x'\nentry = 'run.py'"),
-        "mechanism: Process,"
-    );
-    assert_eq!(
-        mechanism("name = 'x'\nentry = 'libx.so'\nmechanism = 'process'"),
-        "mechanism: Process,"
-    );
-    check_more(
-        "mechanism = 'wasm'",
-        expect!["plugin.toml:3:13: mechanism `wasm` is not built into this host"],
-    );
+    assert_eq!(mechanism("name = 'x'\nentry = 'libx.so'"), "mechanism: Native,");
+    assert_eq!(mechanism("name = 'x'\nentry = 'libx.so.1.2'"), "mechanism: Native,");
+    assert_eq!(mechanism("name = 'x'\nentry = 'x.dll'"), "mechanism: Native,");
+    assert_eq!(mechanism("name = 'x'\nentry = 'run.py'"), "mechanism: Process,");
+    assert_eq!(mechanism("name = 'x'\nentry = 'libx.so'\nmechanism = 'process'"), "mechanism: Process,");
+    check_more("mechanism = 'wasm'", expect!["plugin.toml:3:13: mechanism `wasm` is not built into this host"]);
     check_more(
         "mechanism = 'nativ'",
         expect![[r#"plugin.toml:3:13: no mechanism is called "nativ"; did you mean `native`?"#]],
     );
-    check_more(
-        "mechanism = 'telepathy'",
-        expect![[r#"plugin.toml:3:13: no mechanism is called "telepathy""#]],
-    );
+    check_more("mechanism = 'telepathy'", expect![[r#"plugin.toml:3:13: no mechanism is called "telepathy""#]]);
 }
 
 #[test]
 fn the_entry_is_the_most_specific_one_for_the_platform() {
     let entry = |toml: &str| {
         let text = read(&[("plugin.toml", &format!("name = 'x'\n{toml}"))]);
-        text.lines()
-            .find(|line| line.contains("entry"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+        text.lines().find(|line| line.contains("entry")).unwrap_or_default().trim().to_owned()
     };
-    assert_eq!(
-        entry("entry = { linux = 'run.py', linux-x86_64 = 'libx.so' }"),
-        "entry: \"libx.so\","
-    );
-    assert_eq!(
-        entry("entry = { linux = 'run.py', linux-aarch64 = 'libx.so' }"),
-        "entry: \"run.py\","
-    );
+    assert_eq!(entry("entry = { linux = 'run.py', x86_64-linux = 'libx.so' }"), "entry: \"libx.so\",");
+    assert_eq!(entry("entry = { linux = 'run.py', aarch64-linux = 'libx.so' }"), "entry: \"run.py\",");
     check_toml(
         "name = 'x'\n[entry]\nwindows = 'x.dll'\nmacos = 'x'",
-        expect![
-            "plugin.toml:2:1: `entry` has a file for `macos`, `windows`; this platform is `linux-x86_64`"
-        ],
+        expect!["plugin.toml:2:1: `entry` has a file for `macos`, `windows`; this platform is `x86_64-linux`"],
     );
     check_toml(
         "name = 'x'\nentry = {}",
-        expect![
-            "plugin.toml:2:9: `entry` has a file for no platform; this platform is `linux-x86_64`"
-        ],
+        expect!["plugin.toml:2:9: `entry` has a file for no platform; this platform is `x86_64-linux`"],
     );
     check_toml(
         "name = 'x'\nentry = { linx = 'run.py' }",
         expect!["plugin.toml:2:11: unknown key `entry.linx`; did you mean `entry.linux`?"],
     );
     check_toml(
-        "name = 'x'\nentry = { linux-arch64 = 'run.py' }",
-        expect![
-            "plugin.toml:2:11: unknown key `entry.linux-arch64`; did you mean `entry.linux-aarch64`?"
-        ],
+        "name = 'x'\nentry = { arch64-linux = 'run.py' }",
+        expect!["plugin.toml:2:11: unknown key `entry.arch64-linux`; did you mean `entry.aarch64-linux`?"],
     );
     check_toml(
         "name = 'x'\nentry = { linux = 1 }",
@@ -432,56 +335,35 @@ fn the_entry_is_the_most_specific_one_for_the_platform() {
     );
     check_json(
         r#"{"name": "x", "entry": {"macos": "x"}}"#,
-        expect![
-            "plugin.json:1:24: `entry` has a file for `macos`; this platform is `linux-x86_64`"
-        ],
+        expect!["plugin.json:1:24: `entry` has a file for `macos`; this platform is `x86_64-linux`"],
     );
 }
 
 #[test]
 fn a_path_stays_in_the_directory_of_the_manifest_and_leads_to_a_file() {
     let entry = |path: &str| format!("name = 'x'\nentry = '{path}'");
-    check_toml(
-        &entry("gone.py"),
-        expect!["plugin.toml:2:9: `entry`: `gone.py` does not exist"],
-    );
+    check_toml(&entry("gone.py"), expect!["plugin.toml:2:9: `entry`: `gone.py` does not exist"]);
     check_toml(
         &entry("../secret"),
-        expect![
-            "plugin.toml:2:9: `entry`: `../secret` climbs out of the directory of the manifest"
-        ],
+        expect!["plugin.toml:2:9: `entry`: `../secret` climbs out of the directory of the manifest"],
     );
     check_toml(
         &entry("a/../../secret"),
-        expect![
-            "plugin.toml:2:9: `entry`: `a/../../secret` climbs out of the directory of the manifest"
-        ],
+        expect!["plugin.toml:2:9: `entry`: `a/../../secret` climbs out of the directory of the manifest"],
     );
     check_toml(
         &entry("/bin/sh"),
-        expect![
-            "plugin.toml:2:9: `entry`: `/bin/sh` is not relative to the directory of the manifest"
-        ],
+        expect!["plugin.toml:2:9: `entry`: `/bin/sh` is not relative to the directory of the manifest"],
     );
-    check_toml(
-        &entry(""),
-        expect!["plugin.toml:2:9: `entry`: `` is not a file"],
-    );
-    check_toml(
-        &entry("."),
-        expect!["plugin.toml:2:9: `entry`: `.` is not a file"],
-    );
+    check_toml(&entry(""), expect!["plugin.toml:2:9: `entry`: `` is not a file"]);
+    check_toml(&entry("."), expect!["plugin.toml:2:9: `entry`: `.` is not a file"]);
     check_more(
         "descriptions = ['../secret']",
-        expect![
-            "plugin.toml:3:17: `descriptions[0]`: `../secret` climbs out of the directory of the manifest"
-        ],
+        expect!["plugin.toml:3:17: `descriptions[0]`: `../secret` climbs out of the directory of the manifest"],
     );
     check_json(
         "{\"name\": \"x\",\n  \"entry\": \"../secret\"}",
-        expect![
-            "plugin.json:2:12: `entry`: `../secret` climbs out of the directory of the manifest"
-        ],
+        expect!["plugin.json:2:12: `entry`: `../secret` climbs out of the directory of the manifest"],
     );
 }
 
@@ -497,21 +379,15 @@ fn a_symbolic_link_does_not_lead_out_either() {
         let link = directory.join("run.py");
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(target, &link).expect("a link");
-        fs::write(
-            directory.join("plugin.toml"),
-            "name = 'x'\nentry = 'run.py'",
-        )
-        .expect("a file");
+        fs::write(directory.join("plugin.toml"), "name = 'x'\nentry = 'run.py'").expect("a file");
         Manifest::read(&directory.join("plugin.toml"))
     };
     // The link itself is kept, so that it may be set to another version later.
-    assert_eq!(
-        read("v1.py").expect("a manifest").entry,
-        directory.join("run.py")
-    );
+    assert_eq!(read("v1.py").expect("a manifest").entry, directory.join("run.py"));
     let error = read("../secret").expect_err("outside").to_string();
     let outer = outer.path().canonicalize().expect("a directory");
-    expect!["p/plugin.toml:2:9: `entry`: `run.py` leads out of the directory of the manifest, to `…/secret`"].assert_eq(&error.replace(&*directory.to_string_lossy(), "p").replace(&*outer.to_string_lossy(), "…"));
+    expect!["p/plugin.toml:2:9: `entry`: `run.py` leads out of the directory of the manifest, to `…/secret`"]
+        .assert_eq(&error.replace(&*directory.to_string_lossy(), "p").replace(&*outer.to_string_lossy(), "…"));
 }
 
 #[test]
@@ -520,47 +396,17 @@ fn a_file_that_is_no_toml_or_no_json_says_where() {
         "name = 'x\nentry = 'run.py'",
         expect!["plugin.toml:1:10: not TOML: invalid literal string, expected `'`"],
     );
-    check_toml(
-        "name = 'x'\nname = 'y'",
-        expect!["plugin.toml:2:1: not TOML: duplicate key"],
-    );
-    check_toml(
-        "name = ",
-        expect!["plugin.toml:1:8: not TOML: string values must be quoted, expected literal string"],
-    );
+    check_toml("name = 'x'\nname = 'y'", expect!["plugin.toml:2:1: not TOML: duplicate key"]);
+    check_toml("name = ", expect!["plugin.toml:1:8: not TOML: string values must be quoted, expected literal string"]);
     check_toml("", expect!["plugin.toml:1:1: `name` is missing"]);
-    check_json(
-        "{\"name\": \"x\",\n  \"entry\": }",
-        expect!["plugin.json:2:12: not JSON: expected value"],
-    );
-    check_json(
-        "{\"name\": \"x\",\n \"ä\": tru}",
-        expect!["plugin.json:2:10: not JSON: expected ident"],
-    );
-    check_json(
-        r#"{"name": "x", "name": "y"}"#,
-        expect!["plugin.json:1:15: `name` is there twice"],
-    );
-    check_json(
-        r#"{"name": "\ud800"}"#,
-        expect!["plugin.json:1:17: not JSON: unexpected end of hex escape"],
-    );
-    check_json(
-        "{",
-        expect!["plugin.json:1:1: not JSON: EOF while parsing an object"],
-    );
-    check_json(
-        "",
-        expect!["plugin.json:1:1: not JSON: EOF while parsing a value"],
-    );
-    check_json(
-        "[]",
-        expect!["plugin.json:1:1: not JSON: a manifest is an object, got a list"],
-    );
-    check_json(
-        &"[".repeat(100_000),
-        expect!["plugin.json:1:100000: not JSON: EOF while parsing a list"],
-    );
+    check_json("{\"name\": \"x\",\n  \"entry\": }", expect!["plugin.json:2:12: not JSON: expected value"]);
+    check_json("{\"name\": \"x\",\n \"ä\": tru}", expect!["plugin.json:2:10: not JSON: expected ident"]);
+    check_json(r#"{"name": "x", "name": "y"}"#, expect!["plugin.json:1:15: `name` is there twice"]);
+    check_json(r#"{"name": "\ud800"}"#, expect!["plugin.json:1:17: not JSON: unexpected end of hex escape"]);
+    check_json("{", expect!["plugin.json:1:1: not JSON: EOF while parsing an object"]);
+    check_json("", expect!["plugin.json:1:1: not JSON: EOF while parsing a value"]);
+    check_json("[]", expect!["plugin.json:1:1: not JSON: a manifest is an object, got a list"]);
+    check_json(&"[".repeat(100_000), expect!["plugin.json:1:100000: not JSON: EOF while parsing a list"]);
     check_json(
         &format!("{}{}", "[".repeat(1000), "]".repeat(1000)),
         expect!["plugin.json:1:18: not JSON: nested more than 16 deep"],
@@ -574,9 +420,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let error = || {
         let error = Manifest::read(&file).expect_err("not a manifest");
         let text = error.to_string();
-        text.strip_prefix(&*directory.path().to_string_lossy())
-            .unwrap_or(&text)[1..]
-            .to_owned()
+        text.strip_prefix(&*directory.path().to_string_lossy()).unwrap_or(&text)[1..].to_owned()
     };
     assert_eq!(error(), "plugin.toml: cannot be read");
     fs::write(&file, b"name = 'x'\nentry = '\xff'").expect("a file");

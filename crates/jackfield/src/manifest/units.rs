@@ -28,12 +28,10 @@ const SIZES: [(&str, u64); 8] = [
 /// ```
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let milliseconds = parse(text, &DURATIONS);
-    milliseconds
-        .map(Duration::from_millis)
-        .ok_or_else(|| UnitError {
-            text: text.to_owned(),
-            what: "a duration: a whole number and `ms`, `s`, `m` or `h`, as in \"250ms\"",
-        })
+    milliseconds.map(Duration::from_millis).ok_or_else(|| UnitError {
+        text: text.to_owned(),
+        what: "a duration: a whole number and `ms`, `s`, `m` or `h`, as in \"250ms\"",
+    })
 }
 
 /// Reads a size in bytes: a whole number with its unit, `B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`.
@@ -47,9 +45,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units
-        .iter()
-        .find(|(known, _)| *known == unit.trim_start())?;
+    let (_, factor) = units.iter().find(|(known, _)| *known == unit.trim_start())?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
@@ -68,35 +64,13 @@ mod tests {
     #[test]
     fn a_number_wants_a_unit_and_a_unit_a_number() {
         let seconds = |text| parse_duration(text).map(|duration| duration.as_secs()).ok();
-        assert_eq!(
-            ["2m", "1h", "90 s", "0s"].map(seconds),
-            [120, 3600, 90, 0].map(Some)
-        );
-        for text in [
-            "",
-            "5",
-            "s",
-            "5 sec",
-            "-1s",
-            "1.5s",
-            "5S",
-            "99999999999999999h",
-        ] {
+        assert_eq!(["2m", "1h", "90 s", "0s"].map(seconds), [120, 3600, 90, 0].map(Some));
+        for text in ["", "5", "s", "5 sec", "-1s", "1.5s", "5S", "99999999999999999h"] {
             assert_eq!(parse_duration(text).ok(), None, "{text}");
         }
         let bytes = |text| parse_size(text).ok();
-        assert_eq!(
-            ["10MB", "16MiB", "1 KiB", "7B"].map(bytes),
-            [10_000_000, 16 << 20, 1024, 7].map(Some)
-        );
-        for text in [
-            "10M",
-            "10mib",
-            "16",
-            "MiB",
-            "99999999999999999999B",
-            "18446744073709551615KiB",
-        ] {
+        assert_eq!(["10MB", "16MiB", "1 KiB", "7B"].map(bytes), [10_000_000, 16 << 20, 1024, 7].map(Some));
+        for text in ["10M", "10mib", "16", "MiB", "99999999999999999999B", "18446744073709551615KiB"] {
             assert_eq!(parse_size(text).ok(), None, "{text}");
         }
     }

@@ -61,9 +61,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), LibraryError> {
 }
 
 fn check_header(file: &File<'_>, address: u64) -> Result<(), LibraryError> {
-    let held = file.segments().find_map(|segment| {
-        segment.data_range(address, size_of::<Header>() as u64).ok().flatten()
-    });
+    let held =
+        file.segments().find_map(|segment| segment.data_range(address, size_of::<Header>() as u64).ok().flatten());
     let Some(header) = held.and_then(Header::read) else {
         let what = format!("`{HEADER_SYMBOL}` is not a header of Jackfield's");
         return Err(LibraryError::NotALibrary { what });

@@ -1,7 +1,7 @@
 //! Talks to a loaded library: on the caller's thread, with nothing in between.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::name::NameError;
@@ -29,12 +29,13 @@ impl NativeSession {
                 .id
                 .parse()
                 .map_err(|error: NameError| senseless(format!("added an interface without a name: {error}")))?;
-            let description = match &*registration.description {
-                "" => None,
-                json => Some(Arc::new(Interface::from_json(json).map_err(|error| {
-                    senseless(format!("described `{id}` in a way that cannot be used: {error}"))
-                })?)),
-            };
+            let description =
+                match &*registration.description {
+                    "" => None,
+                    json => Some(Arc::new(Interface::from_json(json).map_err(|error| {
+                        senseless(format!("described `{id}` in a way that cannot be used: {error}"))
+                    })?)),
+                };
             if let Some(described) = description.as_ref().filter(|described| described.id != id) {
                 return Err(senseless(format!("added `{id}` with the description of `{}`", described.id)));
             }
@@ -114,8 +115,10 @@ impl Session for NativeSession {
         })
     }
 
+    // A call ends on the thread that makes it, which needs no runtime.
+    fn abandon(&self) {}
+
     fn process(&self) -> Option<u32> {
         None
     }
 }
-

@@ -147,7 +147,8 @@ fn believe(answer: HelloAnswer) -> Result<About, StartError> {
         interfaces.push(match offer {
             Offer::Named(id) => Offered { id, description: None, binary: false },
             Offer::Described(description) => {
-                let description = description.checked().map_err(|error| StartError::Hello { what: error.to_string() })?;
+                let description =
+                    description.checked().map_err(|error| StartError::Hello { what: error.to_string() })?;
                 let id = description.id.clone();
                 Offered { id, description: Some(description.into()), binary: binary && frames }
             }

@@ -53,31 +53,54 @@ struct Out {
     to: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     queue: Vec<u8>,
     written: usize,
+    /// Bytes that were ever given to the pipe.
+    total: u64,
+    /// What is let go when the bytes up to a mark are written.
+    held: Vec<(u64, Box<dyn Send>)>,
     closing: bool,
     driver: Option<Waker>,
 }
 
 impl Writer {
     pub(super) fn new(to: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        let out = Out { to: Some(to), queue: Vec::new(), written: 0, closing: false, driver: None };
+        let out = Out {
+            to: Some(to),
+            queue: Vec::new(),
+            written: 0,
+            total: 0,
+            held: Vec::new(),
+            closing: false,
+            driver: None,
+        };
         Self(Arc::new(Mutex::new(out)))
     }
 
     /// Sends whole messages. `now`: try to write at once, rather than together with what others send.
-    /// Bytes sent to a closed pipe are dropped: its reader learns of the end.
-    pub(super) fn send(&self, bytes: &[u8], now: bool) {
+    /// Bytes sent to a closed pipe are dropped: its reader learns of the end. Gives the mark of the last
+    /// byte, for [`Writer::hold_until_written`].
+    pub(super) fn send(&self, bytes: &[u8], now: bool) -> u64 {
         let mut out = self.lock();
         if out.to.is_none() || out.closing {
-            return;
+            return 0;
         }
         let behind = !out.queue.is_empty();
         out.queue.extend_from_slice(bytes);
-        let Some(driver) = out.driver.clone() else { return };
-        if now && !behind {
-            // The driver's waker: if the pipe is full, the driver is who must learn of room in it.
-            out.write(&mut Context::from_waker(&driver));
-        } else if !behind {
-            driver.wake();
+        let mark = out.total + (out.queue.len() - out.written) as u64;
+        match out.driver.clone() {
+            // The driver's waker: if the pipe is full, the driver is who must learn of room in it. On
+            // Windows a pipe is written by tokio's threads, which only its own tasks may ask.
+            Some(driver) if now && !behind && cfg!(unix) => out.write(&mut Context::from_waker(&driver)),
+            Some(driver) if !behind => driver.wake(),
+            _ => {}
+        }
+        mark
+    }
+
+    /// Keeps `what` until the bytes up to `mark` are written: what waits to be written still takes room.
+    pub(super) fn hold_until_written(&self, mark: u64, what: impl Send + 'static) {
+        let mut out = self.lock();
+        if out.total < mark && out.to.is_some() {
+            out.held.push((mark, Box::new(what)));
         }
     }
 
@@ -115,10 +138,22 @@ impl Out {
         while self.written < self.queue.len() {
             let Some(to) = &mut self.to else { break };
             match Pin::new(to).poll_write(context, &self.queue[self.written..]) {
-                Poll::Ready(Ok(written)) if written > 0 => self.written += written,
-                Poll::Pending => return,
+                Poll::Ready(Ok(written)) if written > 0 => {
+                    self.written += written;
+                    self.total += written as u64;
+                }
+                Poll::Pending => break,
                 Poll::Ready(_) => self.to = None,
             }
+        }
+        if self.to.is_none() {
+            self.held.clear();
+        } else if !self.held.is_empty() {
+            let total = self.total;
+            self.held.retain(|(mark, _)| *mark > total);
+        }
+        if self.to.is_some() && self.written < self.queue.len() {
+            return;
         }
         self.queue.clear();
         self.written = 0;

@@ -171,6 +171,10 @@ impl Session for ProcessSession {
         })
     }
 
+    fn abandon(&self) {
+        self.shared.end(Cause::Unavailable { why: "its host is gone".to_owned() });
+    }
+
     fn process(&self) -> Option<u32> {
         Some(self.child.id)
     }
@@ -221,8 +225,8 @@ impl Shared {
                 calls.len()
             }
         };
-        self.writer.send(message, waiting <= WRITE_NOW_MAX);
-        Ok(Call { id, answered, shared: Arc::clone(self), over: false, _room: room })
+        let mark = self.writer.send(message, waiting <= WRITE_NOW_MAX);
+        Ok(Call { id, answered, shared: Arc::clone(self), over: false, mark, room: Some(room) })
     }
 
     fn settle(&self, id: u64, answer: Result<Answer, Cause>) -> bool {
@@ -260,7 +264,9 @@ struct Call {
     answered: oneshot::Receiver<Result<Answer, Cause>>,
     shared: Arc<Shared>,
     over: bool,
-    _room: Room,
+    /// Where its message ends in the pipe.
+    mark: u64,
+    room: Option<Room>,
 }
 
 impl Drop for Call {
@@ -271,6 +277,8 @@ impl Drop for Call {
         if let Pending::Open(calls) = &mut *self.shared.pending() {
             calls.remove(&self.id);
         }
+        // A plugin that reads nothing must not fill our memory with calls that nobody waits for.
+        self.shared.writer.hold_until_written(self.mark, self.room.take());
         let mut cancel = Vec::new();
         let params = format!("{{\"id\":{}}}", self.id);
         message::write_notification(&mut cancel, method::CANCEL, params.as_bytes());
@@ -469,9 +477,8 @@ fn id_in(head: &[u8]) -> Option<u64> {
     {
         return Header::from_bytes(header).map(|header| header.id);
     }
-    let text = std::str::from_utf8(head).unwrap_or_else(|error| {
-        std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
-    });
+    let text = std::str::from_utf8(head)
+        .unwrap_or_else(|error| std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default());
     let after = text.split_once("\"id\"")?.1.trim_start().strip_prefix(':')?.trim_start();
     let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     after[..end].parse().ok()

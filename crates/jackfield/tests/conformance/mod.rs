@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 
 use arbitrary::{animals, same};
 use expect_test::{Expect, expect};
-use jackfield::{CallError, Client, Comparison, Encoding, Limits, MechanismKind, Status};
 use fixtures_api::misbehave::Misbehave;
+use fixtures_api::zoo::{Address, Animal, Color, Counter, Grams, Shape, Skills, Zoo};
+use jackfield::{CallError, Client, Comparison, Encoding, Limits, MechanismKind, Status};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use fixtures_api::zoo::{Address, Animal, Color, Counter, Grams, Shape, Skills, Zoo};
 
 use crate::suite::{Mechanism, Run, ended, in_time, misbehave, says};
 

@@ -100,9 +100,8 @@ impl Built {
     }
 
     fn made(&self, package: &str) -> impl Iterator<Item = &Value> {
-        let of_package = move |message: &&Value| {
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == package
-        };
+        let of_package =
+            move |message: &&Value| message["reason"] == "compiler-artifact" && message["target"]["name"] == package;
         self.0.iter().filter(of_package)
     }
 }

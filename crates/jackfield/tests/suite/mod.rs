@@ -18,8 +18,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use jackfield::{CallError, Client, Encoding, Host, HostBuilder, Manifest};
 use fixtures_api::misbehave::Misbehave;
+use jackfield::{CallError, Client, Encoding, Host, HostBuilder, Manifest};
 use tempfile::TempDir;
 
 /// Time in which anything that is waited for happens. Only a broken build needs it.

@@ -15,8 +15,7 @@ pub(super) fn packages(dir: &Path, version: &str) -> Result<()> {
     paths::make_dir(&unpacked)?;
 
     // The names of the compiler's own libraries carry their version; its dependencies tell it.
-    let named = ["rustc-web", "libstd-rust-web-dev", "rust-web-src"]
-        .map(|name| format!("{name}={version}"));
+    let named = ["rustc-web", "libstd-rust-web-dev", "rust-web-src"].map(|name| format!("{name}={version}"));
     let mut named: Vec<&str> = named.iter().map(String::as_str).collect();
     named.push("wasi-libc");
     apt::download(&named, &debs)?;
@@ -31,31 +30,22 @@ pub(super) fn packages(dir: &Path, version: &str) -> Result<()> {
     let lib = dir.join("lib");
     paths::make_dir(&lib)?;
     let usr = unpacked.join("usr");
-    fs::rename(usr.join("lib/rustlib"), lib.join("rustlib"))
-        .context("no `rustlib` in the packages")?;
+    fs::rename(usr.join("lib/rustlib"), lib.join("rustlib")).context("no `rustlib` in the packages")?;
     for file in find(&usr.join("lib"), &["librustc_driver-", "libLLVM"])? {
-        fs::rename(
-            &file,
-            lib.join(file.file_name().expect("a found file has a name")),
-        )?;
+        fs::rename(&file, lib.join(file.file_name().expect("a found file has a name")))?;
     }
 
     let src = lib.join("rustlib/src");
     paths::remove_dir(&src)?;
     paths::make_dir(&src.join("rust"))?;
-    let source = paths::list(&usr.join("src"))?
-        .into_iter()
-        .find(|path| path.join("library").is_dir());
+    let source = paths::list(&usr.join("src"))?.into_iter().find(|path| path.join("library").is_dir());
     let source = source.context("no source of the standard library in the packages")?;
     fs::rename(source.join("library"), src.join("rust/library"))?;
 
     let wasi = dir.join("wasi-libc");
     paths::make_dir(&wasi)?;
     for file in find(&usr.join("lib/wasm32-wasi"), &["crt1", "libc.a"])? {
-        fs::copy(
-            &file,
-            wasi.join(file.file_name().expect("a found file has a name")),
-        )?;
+        fs::copy(&file, wasi.join(file.file_name().expect("a found file has a name")))?;
     }
 
     paths::make_dir(&dir.join("bin"))?;
@@ -68,16 +58,13 @@ pub(super) fn packages(dir: &Path, version: &str) -> Result<()> {
 /// The dependency of a fetched package whose name begins with `prefix`.
 fn dependency(debs: &Path, package: &str, prefix: &str) -> Result<String> {
     let file_start = format!("{package}_");
-    let deb = find(debs, &[&file_start])?
-        .pop()
-        .with_context(|| format!("no package `{package}` fetched"))?;
+    let deb = find(debs, &[&file_start])?.pop().with_context(|| format!("no package `{package}` fetched"))?;
     let depends = apt::field(&deb, "Depends")?;
     let name = depends
         .split([',', '|'])
         .filter_map(|word| word.split_whitespace().next())
         .find(|name| name.starts_with(prefix));
-    name.map(str::to_owned)
-        .with_context(|| format!("`{package}` depends on no `{prefix}…`: {depends}"))
+    name.map(str::to_owned).with_context(|| format!("`{package}` depends on no `{prefix}…`: {depends}"))
 }
 
 /// The files below `dir` whose names begin with one of `prefixes`.
@@ -107,10 +94,7 @@ fn write_script(path: &Path) -> Result<()> {
 #[cfg(unix)]
 fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::set_permissions(
-        path,
-        fs::Permissions::from_mode(0o755),
-    )?)
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 #[cfg(not(unix))]
