@@ -9,7 +9,7 @@ use crate::{paths, plugins};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Handed on to `cargo test`: a filter, or `-p jackfield --test conformance`.
+    /// Handed on to `cargo test`: a filter, or `-p jackfield --test native_conformance`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

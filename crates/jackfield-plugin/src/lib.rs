@@ -26,7 +26,8 @@
 //! ```
 //!
 //! A panic in a function ends that call, not the plugin: the instance is thrown away and the next
-//! call gets a new one. What a plugin prints goes to the host's log, wherever it prints it.
+//! call gets a new one. What [`log`] is given goes to the host's log, and so does what a program prints; a
+//! library prints where its host prints.
 
 mod instance;
 mod log;

@@ -1,6 +1,7 @@
 //! Lines for the host's log.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::OnceLock;
 
 /// How much a line matters.
@@ -41,7 +42,10 @@ pub fn log(level: Level, message: &str) {
     match SINK.get() {
         Some(sink) => sink(level, message),
         // The prefix is what the host, as go-plugin's, reads the level of a line from.
-        None => eprintln!("[{level}] {message}"),
+        // `eprintln!` would panic where the host is gone and nobody reads stderr any more.
+        None => {
+            let _ = writeln!(std::io::stderr(), "[{level}] {message}");
+        }
     }
 }
 

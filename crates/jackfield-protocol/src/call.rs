@@ -32,6 +32,9 @@ pub trait Caller: Send + Sync {
     /// Starts a call.
     fn call(&self, outgoing: Outgoing<'_>) -> Reply;
 
+    /// Notes that an answer was read: a success, or the plugin's own error.
+    fn answered(&self, ok: bool);
+
     /// Turns an answer that is not of the type it should be into the call's failure.
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure;
 
@@ -152,13 +155,12 @@ fn decoded<T: Type, E: Type>(
 ) -> Result<T, CallError<E>> {
     let answer = answer.map_err(CallError::Failed)?;
     let undecodable = |error| CallError::Failed(caller.undecodable(function, error));
-    match answer.ok {
-        true => answer.encoding.decode(&answer.bytes).map_err(undecodable),
-        false => {
-            let own = answer.encoding.decode(&answer.bytes).map_err(undecodable)?;
-            Err(CallError::Plugin(own))
-        }
-    }
+    let read = match answer.ok {
+        true => Ok(answer.encoding.decode(&answer.bytes).map_err(undecodable)?),
+        false => Err(CallError::Plugin(answer.encoding.decode(&answer.bytes).map_err(undecodable)?)),
+    };
+    caller.answered(answer.ok);
+    read
 }
 
 /// The error type of a function that has none of its own. No value of it exists.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
+use jackfield_protocol::call::{Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
 use jackfield_protocol::{
     CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, compare, dynamic, nearest,
 };
@@ -38,8 +38,8 @@ impl<I: Described + ?Sized> Client<I> {
         &this.plugin
     }
 
-    /// How the host's interface and the plugin's compare; `None` when the plugin gave no description,
-    /// so that only names could be compared.
+    /// How the host's interface and the plugin's compare. Of a plugin that gave no description only name
+    /// and version were compared: then it is `Compatible`, with nothing missing and nothing extra.
     pub fn comparison(this: &Self) -> &Comparison {
         &this.comparison
     }
@@ -259,13 +259,7 @@ impl Caller for PluginCaller {
         match inbound {
             Inbound::Now(answer) => {
                 drop(lease);
-                Reply::Ready(match answer {
-                    Ok(answer) => {
-                        count(&self.shared, &answer);
-                        Ok(answer)
-                    }
-                    Err(cause) => Err(self.fail(function, cause)),
-                })
+                Reply::Ready(answer.map_err(|cause| self.fail(function, cause)))
             }
             Inbound::Later(later) => {
                 let name = self.name(function);
@@ -274,16 +268,14 @@ impl Caller for PluginCaller {
                     let answer = later.await;
                     unanswered.over = true;
                     drop(lease);
-                    match answer {
-                        Ok(answer) => {
-                            count(&unanswered.shared, &answer);
-                            Ok(answer)
-                        }
-                        Err(cause) => Err(unanswered.shared.failure(&name, cause)),
-                    }
+                    answer.map_err(|cause| unanswered.shared.failure(&name, cause))
                 }))
             }
         }
+    }
+
+    fn answered(&self, ok: bool) {
+        self.shared.counters.count(if ok { Status::Ok } else { Status::Error });
     }
 
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure {
@@ -305,10 +297,6 @@ impl Caller for PluginCaller {
             }
         }
     }
-}
-
-fn count(shared: &Shared, answer: &Answer) {
-    shared.counters.count(if answer.ok { Status::Ok } else { Status::Error });
 }
 
 /// Counts a call as cancelled unless it ends otherwise.
@@ -383,7 +371,7 @@ async fn call_dynamic(
             }
         }
     };
-    count(shared, &answer);
+    shared.counters.count(if answer.ok { Status::Ok } else { Status::Error });
     if answer.ok { Ok(value) } else { Err(CallError::Plugin(value)) }
 }
 

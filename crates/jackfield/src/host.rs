@@ -37,7 +37,8 @@ const STARTS_AT_ONCE: usize = 16;
 /// ```
 ///
 /// [`Host::stop`] ends the plugins in order. A host that is only dropped ends them, too, but its
-/// programs get no time.
+/// programs get no time, and calls under way end as `unavailable`. Clients may outlive it and are
+/// told the same.
 #[derive(Debug)]
 pub struct Host {
     plugins: Vec<Plugin>,
@@ -124,10 +125,9 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.plugins.iter().for_each(|plugin| plugin.shared.abandon());
         // A runtime that is dropped waits for its tasks, which an async context forbids.
         if let Some(runtime) = self.runtime.take() {
-            // Clients may outlive their host; a call of theirs would wait on a runtime that is not there.
-            self.plugins.iter().for_each(|plugin| plugin.shared.last().session.abandon());
             runtime.shutdown_background();
         }
     }

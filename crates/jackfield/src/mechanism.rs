@@ -99,7 +99,7 @@ pub(crate) trait Session: Send + Sync {
     /// `docs/guarantees.md` says of native libraries. `idle`: no call of it is under way.
     fn stop(&self, idle: bool) -> Boxed<'_, ()>;
 
-    /// Ends its calls, for nobody can be awaited any more: the runtime that serves it is about to go.
+    /// Ends it at once, without waiting: the host is gone. Calls under way end now.
     fn abandon(&self);
 
     /// Operating system's number of the plugin's process, where it has one of its own.

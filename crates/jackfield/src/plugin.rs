@@ -271,6 +271,14 @@ impl Shared {
         self.set(Phase::Stopped);
     }
 
+    /// Ends it at once: its host is gone.
+    pub(crate) fn abandon(&self) {
+        if let Some(generation) = self.current.swap(None) {
+            generation.session.abandon();
+            self.set(Phase::Stopped);
+        }
+    }
+
     pub(crate) fn failure(&self, function: &str, cause: Cause) -> Failure {
         self.counters.count(cause.status());
         Failure::new(&*self.name, function, cause)

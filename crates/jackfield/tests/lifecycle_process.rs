@@ -375,6 +375,30 @@ fn a_plugin_does_not_outlive_a_host_that_is_killed() {
     eventually("it is gone", || mark.running().is_empty());
 }
 
+/// Also when all its threads are busy, and the one that would see the end of stdin is among them.
+#[test]
+fn a_plugin_with_its_hands_full_does_not_outlive_a_host_that_is_killed() {
+    if let Some(dir) = std::env::var_os("JACKFIELD_TEST_PLUGINS") {
+        let host = Host::builder().plugin_dir(dir).build_blocking().expect("a host");
+        let rascal = misbehave(&host, "misbehave");
+        for number in 0..80 {
+            let rascal = rascal.blocking();
+            std::thread::spawn(move || rascal.wait(number.to_string(), vec![]));
+        }
+        // While a thread is left, it answers.
+        let options = CallOptions { timeout: Some(Duration::from_millis(300)) };
+        let hasty: Client<dyn Misbehave> = host.select().options(options).get("misbehave").expect("a client");
+        while hasty.blocking().echo("x".into()).is_ok() {}
+        std::process::abort();
+    }
+    let mark = Mark::new();
+    let plugins = Plugins::with(rascal().env(Mark::VARIABLE, mark.value()));
+    let mut child = suite::again("a_plugin_with_its_hands_full_does_not_outlive_a_host_that_is_killed");
+    let output = child.env("JACKFIELD_TEST_PLUGINS", plugins.path()).output().expect("a host");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{output:?}");
+    eventually("it is gone", || mark.running().is_empty());
+}
+
 // ---- What it writes -----------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

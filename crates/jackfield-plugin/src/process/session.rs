@@ -28,7 +28,7 @@ pub(crate) struct Session {
     input: Mutex<Input>,
     output: Mutex<Box<dyn Write + Send>>,
     frames: AtomicBool,
-    turns: Turns,
+    turns: Turns<Work>,
 }
 
 struct Input {
@@ -66,26 +66,20 @@ impl Session {
     /// Serves on this thread, and on more as calls overlap, until the host is done with us. Calls
     /// that are still running then have `grace` to end; after it, the process ends without them.
     pub(crate) fn run(self: &Arc<Self>, grace: Duration) {
-        self.find_relief();
-        self.serve(self.turns.first());
+        self.find_relief(grace);
+        self.serve(self.turns.first(), grace);
         self.turns.wait_for_end();
-        if !self.turns.wait_for_relieved(grace) {
-            log(Level::Warn, "ended while calls were unanswered");
-            std::process::exit(0);
-        }
+        self.turns.wait_for_relieved(grace);
         self.served.stop();
     }
 
     /// Starts a thread that takes over when a call takes long.
-    fn find_relief(self: &Arc<Self>) {
-        if self.export.workers < 2 {
-            return;
-        }
+    fn find_relief(self: &Arc<Self>, grace: Duration) {
         let session = Arc::clone(self);
         let relief = move || {
             if let Some(turn) = session.turns.relieve() {
-                session.find_relief();
-                session.serve(turn);
+                session.find_relief(grace);
+                session.serve(turn, grace);
             }
         };
         if std::thread::Builder::new().name("jackfield".to_owned()).spawn(relief).is_err() {
@@ -94,17 +88,35 @@ impl Session {
     }
 
     /// Reads and makes calls, until there are no more or another thread has the turn.
-    fn serve(&self, mut turn: Turn) {
+    fn serve(&self, mut turn: Turn, grace: Duration) {
         loop {
-            let Some(work) = lock(&self.input).next() else { return self.turns.finish() };
+            let Some(work) = lock(&self.input).next() else { return self.end(grace) };
+            let Some(work) = self.turns.accept(work) else { continue };
             self.turns.begin(&mut turn);
-            match work {
-                Work::Line(line) => self.line(&line),
-                Work::Call { header, body } => self.frame(header, &body),
-            }
+            self.make(&work);
             if !self.turns.end(&mut turn) {
-                return;
+                break;
             }
+        }
+        while let Some(work) = self.turns.next_of_backlog() {
+            self.make(&work);
+        }
+    }
+
+    /// What the thread does that sees the end: calls that are under way get `grace`. The main thread may
+    /// be among those that do not come back from theirs.
+    fn end(&self, grace: Duration) {
+        self.turns.finish();
+        if !self.turns.wait_for_relieved(grace) {
+            log(Level::Warn, "ended while calls were unanswered");
+            std::process::exit(0);
+        }
+    }
+
+    fn make(&self, work: &Work) {
+        match work {
+            Work::Line(line) => self.line(line),
+            Work::Call { header, body } => self.frame(*header, body),
         }
     }
 
@@ -134,6 +146,8 @@ impl Session {
     /// Ends the process at the host's word, once the other calls are over. The thread that reads has
     /// read this, unless it was relieved; either way it does not read on.
     fn leave(&self) {
+        // First of all, so that nobody relieves this thread, which would then wait for itself.
+        self.turns.finish();
         self.turns.wait_for_relieved(super::END_GRACE);
         self.served.stop();
         std::process::exit(0);

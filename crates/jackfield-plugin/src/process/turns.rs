@@ -9,6 +9,7 @@
 //! The turn is one number, `server << 32 | step`: the step is odd during a call. Server and relief
 //! change it by compare-and-swap, so that of "the call is over" and "I take over" one wins.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -20,8 +21,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// Looks without a call in between, after which the relief sleeps until it is woken.
 const IDLE_TICKS: u32 = 50;
 
+/// `W` is a call that waits for a thread.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct Turns<W> {
     turn: AtomicU64,
     /// The relief's thread; another one after each relief.
     relief: Mutex<Option<Thread>>,
@@ -29,10 +31,19 @@ pub(super) struct Turns {
     at_once: AtomicBool,
     slow: AtomicBool,
     ended: AtomicBool,
-    /// Servers that were relieved and are still at their call.
-    relieved: Mutex<usize>,
+    crew: Mutex<Crew<W>>,
     changed: Condvar,
     workers: usize,
+}
+
+/// The servers that were relieved and are still at their calls, and the calls they make next.
+///
+/// When they are as many as `workers`, the server makes no calls any more: it reads on, so that it sees
+/// the end of stdin whatever the others do, and leaves the calls to them. The host bounds how many.
+#[derive(Debug)]
+struct Crew<W> {
+    relieved: usize,
+    backlog: VecDeque<W>,
 }
 
 /// A turn that a thread has.
@@ -41,7 +52,7 @@ pub(super) struct Turn(u64);
 
 const SERVER: u64 = 1 << 32;
 
-impl Turns {
+impl<W> Turns<W> {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             turn: AtomicU64::new(0),
@@ -50,7 +61,7 @@ impl Turns {
             at_once: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            relieved: Mutex::new(0),
+            crew: Mutex::new(Crew { relieved: 0, backlog: VecDeque::new() }),
             changed: Condvar::new(),
             workers: workers.max(1),
         }
@@ -83,17 +94,36 @@ impl Turns {
             return true;
         }
         self.slow.store(true, SeqCst);
-        *self.lock() -= 1;
-        self.changed.notify_all();
         false
+    }
+
+    /// Takes a call that the server is to make, unless all threads are busy; then one of them will.
+    pub(super) fn accept(&self, work: W) -> Option<W> {
+        let mut crew = self.lock();
+        if crew.relieved < self.workers {
+            return Some(work);
+        }
+        crew.backlog.push_back(work);
+        None
+    }
+
+    /// The next call for a server that was relieved and is done with its own. None: it is free to go.
+    pub(super) fn next_of_backlog(&self) -> Option<W> {
+        let mut crew = self.lock();
+        let next = crew.backlog.pop_front();
+        if next.is_none() {
+            crew.relieved -= 1;
+            self.changed.notify_all();
+        }
+        next
     }
 
     /// No message will come any more.
     pub(super) fn finish(&self) {
-        let relieved = self.lock();
+        let crew = self.lock();
         self.ended.store(true, SeqCst);
         self.changed.notify_all();
-        drop(relieved);
+        drop(crew);
         self.wake_relief();
     }
 
@@ -129,26 +159,26 @@ impl Turns {
 
     /// Waits until every relieved server is done with its call; false if `grace` is over first.
     pub(super) fn wait_for_relieved(&self, grace: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), grace, |relieved| *relieved > 0);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+        let waited = self.changed.wait_timeout_while(self.lock(), grace, |crew| crew.relieved > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.relieved == 0
     }
 
     /// Waits for the end: what a relieved main thread does.
     pub(super) fn wait_for_end(&self) {
-        let mut relieved = self.lock();
+        let mut crew = self.lock();
         while !self.ended.load(SeqCst) {
-            relieved = self.changed.wait(relieved).unwrap_or_else(PoisonError::into_inner);
+            crew = self.changed.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn take(&self, from: u64) -> Option<Turn> {
-        let mut relieved = self.lock();
-        if *relieved + 1 >= self.workers {
+        let mut crew = self.lock();
+        if crew.relieved >= self.workers {
             return None;
         }
         let turn = (from & !(SERVER - 1)).wrapping_add(SERVER);
         self.turn.compare_exchange(from, turn, SeqCst, SeqCst).ok()?;
-        *relieved += 1;
+        crew.relieved += 1;
         Some(Turn(turn))
     }
 
@@ -167,7 +197,7 @@ impl Turns {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.relieved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Crew<W>> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,10 +2,10 @@
 
 #![expect(unsafe_code, reason = "calls into a shared library")]
 
+use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jackfield_protocol::native::{
@@ -17,12 +17,12 @@ use tracing::Level;
 use super::LibraryError;
 use crate::log::PluginLog;
 
-static LOADED: AtomicUsize = AtomicUsize::new(0);
+static LOADED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Libraries that this process has loaded. None is ever unloaded, so it only grows: by one for each
 /// plugin file, and for each new build of one. A file with the same bytes is the same library.
 pub fn libraries_loaded() -> usize {
-    LOADED.load(Ordering::Relaxed)
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).len()
 }
 
 /// What a library registered.
@@ -56,7 +56,7 @@ pub(super) fn load(path: &Path, log: &Arc<PluginLog>) -> Result<Registered, Libr
     let register = *found.map_err(|error| failed(&error))?;
     // Never unloaded: see `mod.rs`. From here on every pointer into the library stays valid.
     std::mem::forget(library);
-    LOADED.fetch_add(1, Ordering::Relaxed);
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
 
     let host = Box::leak(Box::new(Host {
         size: size_of::<Host>() as u32,

@@ -115,8 +115,9 @@ impl Session for NativeSession {
         })
     }
 
-    // A call ends on the thread that makes it, which needs no runtime.
-    fn abandon(&self) {}
+    fn abandon(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
 
     fn process(&self) -> Option<u32> {
         None

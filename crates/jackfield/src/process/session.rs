@@ -173,6 +173,8 @@ impl Session for ProcessSession {
 
     fn abandon(&self) {
         self.shared.end(Cause::Unavailable { why: "its host is gone".to_owned() });
+        self.shared.writer.close();
+        self.child.killer()();
     }
 
     fn process(&self) -> Option<u32> {
