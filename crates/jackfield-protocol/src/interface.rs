@@ -143,11 +143,11 @@ impl Interface {
 
     /// The description, if it is sound, with one way to say each thing.
     pub fn checked(mut self) -> Result<Self, InterfaceError> {
-        self.check()?;
         for function in &mut self.functions {
             // `-> ()` is no result at all.
             function.result = function.result.take().filter(|result| *result != TypeRef::UNIT);
         }
+        self.check()?;
         Ok(self)
     }
 
@@ -239,9 +239,17 @@ impl Interface {
             }
             TypeRef::List(item) | TypeRef::Option(item) => self.check_type(item),
             TypeRef::Map(key, _) if !key.is_key() => Err(format!("`{key}` is not a map key")),
-            TypeRef::Map(a, b) | TypeRef::Result(a, b) => {
-                self.check_type(a)?;
-                self.check_type(b)
+            TypeRef::Map(key, value) => {
+                self.check_type(key)?;
+                self.check_type(value)
+            }
+            TypeRef::Result(ok, err) => {
+                let mut carried = [ok, err].into_iter().filter(|ty| ***ty != TypeRef::UNIT);
+                carried.try_for_each(|ty| self.check_type(ty))
+            }
+            // A list of them is a length without bytes behind it, which would keep a reader busy for ever.
+            TypeRef::Tuple(items) if items.is_empty() => {
+                Err("`_` stands only in a `result`: it is no value of its own".to_owned())
             }
             TypeRef::Tuple(items) => items.iter().try_for_each(|item| self.check_type(item)),
             _ => Ok(()),
@@ -343,6 +351,10 @@ mod tests {
         check(
             &with_types(r#"{"string":{"enum":["x"]}}"#),
             expect!["interface `t:t/t@1.0.0`: type `string` has the name of a WIT type"],
+        );
+        check(
+            &with_types(r#"{"a":{"record":[{"name":"x","type":"list<_>"}]}}"#),
+            expect!["interface `t:t/t@1.0.0`: `_` stands only in a `result`: it is no value of its own"],
         );
         check("{}", expect!["not an interface description: missing field `interface` at line 1 column 2"]);
     }

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use jackfield_protocol::call::{Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
 use jackfield_protocol::{
     CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, compare, dynamic, nearest,
@@ -226,12 +226,15 @@ impl PluginCaller {
 
     fn begin(&self, outgoing: &Outgoing<'_>) -> Result<(Lease, Inbound), Cause> {
         let lease = self.shared.lease()?;
-        if self.binding.load().generation != lease.number {
+        let mut binding = self.binding.load();
+        if binding.generation != lease.number {
             let bound = Binding::new(&self.shared, &lease, self.interface, &self.wanted);
-            let (binding, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
-            self.binding.store(Arc::new(binding));
+            let (bound, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
+            // The one made here is used, whatever another call stores meanwhile: it fits this lease.
+            let bound = Arc::new(bound);
+            self.binding.store(Arc::clone(&bound));
+            binding = Guard::from_inner(bound);
         }
-        let binding = self.binding.load();
         let Some(function) = &binding.functions[outgoing.function] else {
             return Err(Cause::Unimplemented { hint: String::new() });
         };
@@ -240,7 +243,7 @@ impl PluginCaller {
             .map_err(|error| Cause::Refused { why: error.to_string() })?;
         let inbound = lease.session.call(Outbound {
             interface: binding.interface,
-            function: function.clone(),
+            function,
             encoding: binding.encoding,
             arguments,
             timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
@@ -339,7 +342,7 @@ async fn call_dynamic(
         .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?;
     let inbound = lease.session.call(Outbound {
         interface: found.interface,
-        function: FunctionName { name: found.function.into(), position: found.position },
+        function: &FunctionName { name: found.function.into(), position: found.position },
         encoding: Encoding::Json,
         arguments: encoded,
         timeout: options.timeout.unwrap_or(shared.limits.call_timeout),

@@ -109,6 +109,14 @@ impl Host {
         stops.join_all().await;
     }
 
+    /// [`Host::stop`] for a host made by [`HostBuilder::build_blocking`]. Of another host it does nothing:
+    /// that one is stopped where its runtime is. Must not be called in async code.
+    pub fn stop_blocking(&self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.stop());
+        }
+    }
+
     fn unknown(&self, name: &str) -> UnknownPlugin {
         let refused = self.refused.iter().find(|refused| refused.name == name);
         let names = || self.names.iter().map(String::as_str);

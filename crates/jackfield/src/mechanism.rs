@@ -61,10 +61,10 @@ pub(crate) struct Offered {
 
 /// A call, ready to go to the plugin.
 #[derive(Debug)]
-pub(crate) struct Outbound {
+pub(crate) struct Outbound<'a> {
     /// Position of the interface in [`About::interfaces`].
     pub(crate) interface: usize,
-    pub(crate) function: FunctionName,
+    pub(crate) function: &'a FunctionName,
     pub(crate) encoding: Encoding,
     pub(crate) arguments: Buffer,
     /// Time for the call, from now.
@@ -74,7 +74,7 @@ pub(crate) struct Outbound {
 /// A function as the plugin knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct FunctionName {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Box<str>,
     /// Position in the plugin's description; none when it gave none.
     pub(crate) position: Option<u32>,
 }
@@ -90,7 +90,7 @@ pub(crate) enum Inbound {
 pub(crate) trait Session: Send + Sync {
     fn about(&self) -> &About;
 
-    fn call(&self, call: Outbound) -> Inbound;
+    fn call(&self, call: Outbound<'_>) -> Inbound;
 
     /// Why no call can be made any more, once that is so.
     fn ended(&self) -> Option<String>;

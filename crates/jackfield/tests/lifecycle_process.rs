@@ -244,6 +244,8 @@ async fn a_plugin_that_reads_nothing_does_not_fill_the_hosts_memory() {
     signal(process, Signal::CONT);
     // What was sent while it slept arrives before this: the one that there was room for.
     assert_eq!(in_time(rascal.echo("x".into())).await, Ok("x".into()));
+    waiting(&rascal, 1).await;
+    assert_eq!(in_time(rascal.echo("x".into())).await, Ok("x".into()));
     assert_eq!(rascal.waiting().await, Ok(1));
 }
 

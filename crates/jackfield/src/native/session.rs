@@ -59,7 +59,7 @@ impl NativeSession {
         })
     }
 
-    fn call_now(&self, outbound: &Outbound) -> Result<Answer, Cause> {
+    fn call_now(&self, outbound: &Outbound<'_>) -> Result<Answer, Cause> {
         if let Some(why) = self.ended() {
             return Err(Cause::Unavailable { why });
         }
@@ -98,7 +98,7 @@ impl Session for NativeSession {
         &self.about
     }
 
-    fn call(&self, outbound: Outbound) -> Inbound {
+    fn call(&self, outbound: Outbound<'_>) -> Inbound {
         Inbound::Now(self.call_now(&outbound))
     }
 

@@ -87,7 +87,7 @@ impl ProcessSession {
     }
 
     /// Appends the message of a call.
-    fn write_call(&self, outbound: &Outbound, id: u64, out: &mut Vec<u8>) {
+    fn write_call(&self, outbound: &Outbound<'_>, id: u64, out: &mut Vec<u8>) {
         let left = u64::try_from(outbound.timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         match (outbound.encoding, outbound.function.position) {
             (Encoding::Binary, Some(position)) => {
@@ -119,7 +119,7 @@ impl Session for ProcessSession {
         &self.about
     }
 
-    fn call(&self, outbound: Outbound) -> Inbound {
+    fn call(&self, outbound: Outbound<'_>) -> Inbound {
         let bytes = outbound.arguments.len();
         if bytes > self.limits.call_bytes_in_flight_max || u32::try_from(bytes).is_err() {
             return Inbound::Now(Err(Cause::Limit {
