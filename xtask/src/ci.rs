@@ -3,6 +3,7 @@
 //! A step that fails does not stop the others, so that one run tells all that is wrong. The last
 //! line is the number of tests, summed over all runs of libtest.
 
+mod asan;
 mod deny;
 mod fuzz;
 mod miri;
@@ -30,13 +31,14 @@ const STEPS: &[Step] = &[
     Step { name: "doc", run: doc },
     Step { name: "deny", run: deny::run },
     Step { name: "miri", run: miri::run },
+    Step { name: "asan", run: asan::run },
     Step { name: "fuzz", run: fuzz::run },
     Step { name: "cross", run: cross::all },
 ];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The steps to run; without it, all: fmt test clippy doc deny miri fuzz cross.
+    /// The steps to run; without it, all: fmt test clippy doc deny miri asan fuzz cross.
     steps: Vec<String>,
 }
 
