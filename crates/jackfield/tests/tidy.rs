@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fixtures_api::zoo::Zoo;
 use jackfield::protocol::message::{code, feature, method};
@@ -64,6 +65,21 @@ fn crates_depend_on_those_before_them_alone() {
     ] {
         assert_eq!(ours(manifest), expected, "{manifest}");
     }
+}
+
+#[test]
+fn the_sdk_costs_its_users_few_crates() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "-p", "jackfield-plugin", "-e", "normal,no-proc-macro", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8_lossy(&tree.stdout);
+    let crates: BTreeSet<_> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    let foreign: Vec<_> = crates.into_iter().filter(|name| !name.starts_with("jackfield")).collect();
+    assert!(foreign.len() <= 15, "{} crates: {}", foreign.len(), foreign.join(" "));
+    assert!(foreign.contains(&"serde"), "the tree was read: {text}");
 }
 
 #[test]
