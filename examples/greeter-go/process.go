@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 )
 
-// As a program the greeter speaks JSON lines on stdin and stdout: docs/protocol.md. Built as a
-// shared library, main is never run.
+// As a program the greeter speaks JSON lines on stdin and stdout: docs/protocol.md. So it does as a
+// WASI command, which is a program in WebAssembly. Built as a shared library, main is never run.
 
 // Of `id` only the text matters: it goes back as it came.
 type message struct {
@@ -72,6 +73,10 @@ func main() {
 				defer calls.Done()
 				out.write(m.answer())
 			}()
+			// WebAssembly has one thread, and the next read takes it from every goroutine.
+			if runtime.GOOS == "wasip1" {
+				calls.Wait()
+			}
 		}
 	}
 }

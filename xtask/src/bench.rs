@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::plugins;
-use crate::run::{self, Run as _};
+use crate::run::{self, Run as _, chain, say};
+use crate::toolchain::extism;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,10 +27,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("no benchmark `{wanted}`; there are: {}", names.join(", "));
     };
     plugins::build_all(plugins::Progress::Shown)?.tell();
-    run::cargo()
-        .args(["bench", "--locked", "--package", &bench.package, "--bench", &bench.name, "--"])
-        .args(&args.rest)
-        .run()
+    let mut cargo = run::cargo();
+    cargo.args(["bench", "--locked", "--package", &bench.package, "--bench", &bench.name, "--"]).args(&args.rest);
+    // Where it is set, a peer takes a backtrace of each error that it keeps to itself, and is three times slower.
+    cargo.env_remove("RUST_BACKTRACE");
+    match extism::library() {
+        Ok(library) => {
+            cargo.env(extism::VARIABLE, library);
+        }
+        Err(error) => say(format_args!("without the reference runtime of Extism: {}", chain(&error))),
+    }
+    cargo.run()
 }
 
 struct Bench {

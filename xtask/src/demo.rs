@@ -15,7 +15,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    say("building the example plugins (a minute or two the first time)");
+    say("building the example plugins (some minutes the first time)");
     let built = plugins::build_all(plugins::Progress::Hidden)?;
     built.tell();
     let demo = built.program("examples/demo")?;

@@ -1,26 +1,35 @@
 //! `cargo xtask plugins`: every example plugin and fixture, each in the directory a host looks at.
 //!
 //! `target/plugins/<name>/` and `target/fixtures/<name>/` hold the plugin and its `plugin.toml`,
-//! `target/release/` the `jackfield` command and its runner. All Rust is built by one run of
-//! cargo, so that dependencies are built once; nothing is rewritten that has not changed.
+//! `target/release/` the `jackfield` command and its runner. All Rust for one target is built by one
+//! run of cargo, so that dependencies are built once; nothing is rewritten that has not changed.
 
 mod build;
+mod recipe;
 mod table;
+mod wasm;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::paths;
 use crate::run::{self, chain, in_ci, say};
+use crate::toolchain::rust::Rust;
+use crate::toolchain::rust_tree::Std;
 
 use build::RustArtefacts;
-use table::{Kind, PLUGINS, Plugin};
+use table::{Kind, PLUGINS, Plugin, packages};
 
 /// Programs that are no plugins, built in the same run: the command, the runner, the demo.
 const PROGRAMS: &[&str] = &["jackfield-cli", "jackfield-runner", "jackfield-demo"];
+
+/// The targets of modules and of WASI commands.
+const MODULE: &str = "wasm32-unknown-unknown";
+const COMMAND: &str = "wasm32-wasip1";
 
 /// The command: builds all and names what was left out, which in CI is an error.
 pub(crate) fn run() -> Result<()> {
@@ -42,7 +51,19 @@ pub(crate) enum Progress {
 pub(crate) struct Built {
     pub(crate) left_out: Vec<LeftOut>,
     count: usize,
-    rust: RustArtefacts,
+    rust: RustBuilt,
+}
+
+/// What the runs of cargo made.
+struct RustBuilt {
+    host: RustArtefacts,
+    /// Or why there is no compiler for it.
+    wasm: Result<RustWasm, String>,
+}
+
+struct RustWasm {
+    modules: RustArtefacts,
+    commands: RustArtefacts,
 }
 
 /// A plugin that could not be built here, because a toolchain is missing.
@@ -67,19 +88,23 @@ impl Built {
 
     /// The program of the package in `source`, a directory of the repository.
     pub(crate) fn program(&self, source: &str) -> Result<&Path> {
-        self.rust.program(&paths::root().join(source))
+        self.rust.host.program(&paths::root().join(source))
     }
 }
 
-/// Builds all for this host. An error is broken code; a missing toolchain is given back.
+impl RustBuilt {
+    fn wasm(&self) -> Result<&RustWasm, build::Error> {
+        self.wasm.as_ref().map_err(|why| build::Error::Toolchain(anyhow!("{why}")))
+    }
+}
+
+/// Builds all. An error is broken code; a missing toolchain is given back.
 pub(crate) fn build_all(progress: Progress) -> Result<Built> {
     let mut cargo = run::cargo();
     cargo.args(["build", "--release", "--locked"]);
-    if progress == Progress::Hidden {
-        cargo.arg("--quiet");
-    }
-    select(&mut cargo, PLUGINS.iter().filter_map(Plugin::package).chain(PROGRAMS.iter().copied()));
-    let rust = RustArtefacts::build(&mut cargo)?;
+    let host = packages(&[Kind::RustLibrary, Kind::RustProgram]).chain(PROGRAMS.iter().copied());
+    let host = build_rust(cargo, progress, host)?;
+    let rust = RustBuilt { host, wasm: build_wasm(progress)? };
 
     let mut left_out = Vec::new();
     for plugin in PLUGINS {
@@ -96,28 +121,57 @@ pub(crate) fn build_all(progress: Progress) -> Result<Built> {
 pub(crate) fn build_fixture_programs(mut cargo: Command, fixtures_dir: &Path) -> Result<()> {
     let fixtures = || PLUGINS.iter().filter(|plugin| plugin.is_fixture() && plugin.kind == Kind::RustProgram);
     cargo.arg("--bins");
-    select(&mut cargo, fixtures().filter_map(Plugin::package));
-    let rust = RustArtefacts::build(&mut cargo)?;
+    let host = build_rust(cargo, Progress::Shown, fixtures().map(Plugin::package))?;
+    let rust = RustBuilt { host, wasm: Err("it is no program of this system".to_owned()) };
     for plugin in fixtures() {
         put(plugin, &rust, &fixtures_dir.join(plugin.name))?;
     }
     Ok(())
 }
 
-/// Builds one plugin into `dir`, or gives back which toolchain it would need.
-fn put(plugin: &Plugin, rust: &RustArtefacts, dir: &Path) -> Result<Option<String>> {
-    paths::make_dir(dir)?;
-    let source = paths::root().join(plugin.source);
-    let built = match plugin.kind {
-        Kind::RustLibrary => rust.put_library(&source, dir),
-        Kind::RustProgram => rust.put_program(&source, dir),
-        Kind::C { file } => build::c_library(&source.join(file), dir),
-        Kind::GoProgram => build::go_program(&source, dir),
-        Kind::GoLibrary => build::go_library(&source, dir),
-        Kind::Python { file } => build::python_script(&source.join(file), dir),
+/// Builds what is WebAssembly from Rust: a run of cargo for each target.
+fn build_wasm(progress: Progress) -> Result<Result<RustWasm, String>> {
+    let rust = match Rust::for_targets(&[MODULE, COMMAND], Std::ToBuild) {
+        Ok(rust) => rust,
+        Err(error) => return Ok(Err(chain(&error))),
     };
-    match built {
-        Ok(()) => paths::install(&manifest_of(plugin), &dir.join("plugin.toml")).map(|()| None),
+    let build = |target, what, packages: &mut dyn Iterator<Item = &'static str>| {
+        let mut cargo = rust.cargo(&paths::target().join("wasm"));
+        cargo.args(["build", "--profile", "wasm", "--locked", "--target", target, what]);
+        build_rust(cargo, progress, packages).with_context(|| format!("cannot build the plugins for {target}"))
+    };
+    Ok(Ok(RustWasm {
+        modules: build(MODULE, "--lib", &mut packages(&[Kind::RustModule, Kind::RustComponent]))?,
+        commands: build(COMMAND, "--bins", &mut packages(&[Kind::RustCommand]))?,
+    }))
+}
+
+/// Runs `cargo`, a `cargo build` with its options, for each package once.
+fn build_rust<'a>(
+    mut cargo: Command,
+    progress: Progress,
+    packages: impl Iterator<Item = &'a str>,
+) -> Result<RustArtefacts> {
+    if progress == Progress::Hidden {
+        cargo.arg("--quiet");
+    }
+    let packages: BTreeSet<&str> = packages.collect();
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
+    RustArtefacts::build(&mut cargo)
+}
+
+/// Builds one plugin into `dir`, or gives back which toolchain it would need.
+fn put(plugin: &Plugin, rust: &RustBuilt, dir: &Path) -> Result<Option<String>> {
+    paths::make_dir(dir)?;
+    match build(plugin, rust, dir) {
+        Ok(()) => {
+            for file in plugin.description.iter().map(|file| paths::root().join(file)) {
+                build::put(&file, dir)?;
+            }
+            paths::install(&manifest_of(plugin), &dir.join("plugin.toml")).map(|()| None)
+        }
         Err(build::Error::Toolchain(error)) => {
             // What an earlier build left would look like a working plugin.
             paths::remove_dir(dir)?;
@@ -127,17 +181,31 @@ fn put(plugin: &Plugin, rust: &RustArtefacts, dir: &Path) -> Result<Option<Strin
     }
 }
 
+fn build(plugin: &Plugin, rust: &RustBuilt, dir: &Path) -> Result<(), build::Error> {
+    let root = paths::root();
+    let source = root.join(plugin.source);
+    match plugin.kind {
+        Kind::RustLibrary => rust.host.put_library(&source, dir),
+        Kind::RustProgram => rust.host.put_program(&source, dir),
+        Kind::C { file } => build::c_library(&source.join(file), dir),
+        Kind::GoProgram => build::go_program(&source, dir),
+        Kind::GoLibrary => build::go_library(&source, dir),
+        Kind::Python { file } => build::python_script(&source.join(file), dir),
+        Kind::RustModule => rust.wasm()?.modules.put_library(&source, dir),
+        Kind::RustComponent => {
+            let jackfield = rust.host.program(&root.join("crates/jackfield-cli"))?;
+            wasm::component(jackfield, rust.wasm()?.modules.library(&source)?, dir)
+        }
+        Kind::RustCommand => rust.wasm()?.commands.put_program(&source, dir),
+        Kind::CModule { file } => wasm::c_module(&source.join(file), dir),
+        Kind::GoCommand => wasm::go_command(&source, dir),
+        Kind::AssemblyScript { file } => wasm::assemblyscript(&source, file, dir),
+        Kind::JavaScript { file, wit } => wasm::javascript(&source, file, &root.join(wit), dir),
+        Kind::PythonComponent { file, wit } => wasm::python(&source, file, &root.join(wit), dir),
+    }
+}
+
 /// `<source>/<name>.plugin.toml`: one source can make several plugins.
 fn manifest_of(plugin: &Plugin) -> PathBuf {
     paths::root().join(plugin.source).join(format!("{}.plugin.toml", plugin.name))
-}
-
-/// Adds `-p <package>` for each package once.
-fn select<'a>(cargo: &mut Command, packages: impl Iterator<Item = &'a str>) {
-    let mut packages: Vec<&str> = packages.collect();
-    packages.sort_unstable();
-    packages.dedup();
-    for package in packages {
-        cargo.args(["-p", package]);
-    }
 }

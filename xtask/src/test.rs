@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::report::Report;
 use crate::run::{self, in_ci};
-use crate::toolchain::c;
+use crate::toolchain::{c, extism};
 use crate::{paths, plugins};
 
 #[derive(clap::Args)]
@@ -35,5 +35,9 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest);
     cargo.env("JACKFIELD_SKIPS", report.skips_file());
     cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
+    // Without it a test says that it was left out.
+    if let Ok(library) = extism::library() {
+        cargo.env(extism::VARIABLE, library);
+    }
     report.count(&mut cargo)
 }

@@ -1,15 +1,18 @@
 //! Toolchains that are not Rust for this host, installed when they are first needed.
 //!
 //! Each is looked for on the machine first. What has to be fetched comes from a package registry
-//! (crates, Python packages, Debian) and lands in the cache (`paths::toolchains`), except Debian
+//! (crates, Python and npm packages, Debian) and lands in the cache (`paths::toolchains`), except Debian
 //! packages, which only root can install.
 //!
 //! Not here: what is built with them (`plugins.rs`, `cross.rs`).
 
 pub(crate) mod apt;
 pub(crate) mod c;
+pub(crate) mod componentize_py;
+pub(crate) mod extism;
 pub(crate) mod go;
 pub(crate) mod mingw;
+pub(crate) mod node;
 pub(crate) mod pypi;
 pub(crate) mod rust;
 pub(crate) mod rust_tree;

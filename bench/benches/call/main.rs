@@ -1,7 +1,6 @@
 //! `cargo xtask bench call`: what a call costs, by mechanism, beside the physical limit.
 //!
-//! Every row is measured in rounds that take turns, so that a machine whose speed drifts slows all
-//! of them alike; the figure is the median of the rounds' medians, and what counts is the ratio.
+//! How it is measured is in `src/lib.rs`.
 
 mod pipe;
 
@@ -12,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use greeter_api::{GreetError, Greeter, check_name};
 use jackfield::{CallOptions, Client, Encoding, Host};
+use jackfield_bench::{ROUNDS, Row, shown, take_turns};
 use tokio::runtime::{Builder, Runtime};
-
-/// Rounds of each row.
-const ROUNDS: usize = 15;
 
 fn main() -> ExitCode {
     // Cargo adds arguments of its own.
@@ -30,40 +27,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One way to make the call.
-struct Row {
-    name: &'static str,
-    /// Calls in one round.
-    calls: usize,
-    call: Box<dyn FnMut()>,
-    medians: Vec<Duration>,
-}
-
-impl Row {
-    fn new(name: &'static str, calls: usize, call: impl FnMut() + 'static) -> Self {
-        Self { name, calls, call: Box::new(call), medians: Vec::new() }
-    }
-
-    /// A round. Quick calls are timed together: the clock costs as much as they do.
-    fn round(&mut self) {
-        let batch = if self.calls > 10_000 { 100 } else { 1 };
-        let mut times = Vec::with_capacity(self.calls / batch);
-        for _ in 0..self.calls / batch {
-            let begun = Instant::now();
-            for _ in 0..batch {
-                (self.call)();
-            }
-            times.push(begun.elapsed() / batch as u32);
-        }
-        self.medians.push(median(&mut times));
-    }
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 struct English;
@@ -102,19 +65,11 @@ fn call(plugins: &Path) -> Result<(), Box<dyn Error>> {
         native_row("process in Python, JSON", json, "greeter-python")?,
         native_row("process in Go, JSON", json, "greeter-go")?,
     ];
-    for round in 0..=ROUNDS {
-        for row in &mut rows {
-            row.round();
-            if round == 0 {
-                // The first one warms up.
-                row.medians.clear();
-            }
-        }
-    }
+    take_turns(&mut rows);
     println!("{:<50} {:>10} {:>10}", "greet(\"Ada\")", "p50", "ratio");
     let mut base = Duration::ZERO;
     for row in &mut rows {
-        let time = median(&mut row.medians);
+        let time = row.median();
         if row.name.starts_with("direct") || row.name.starts_with("a line") {
             base = time;
         }
@@ -190,11 +145,4 @@ fn throughput(plugins: &Path) -> Result<(), Box<dyn Error>> {
         println!("{name:<50} {:>14.0}", CALLS as f64 / elapsed.as_secs_f64());
     }
     Ok(())
-}
-
-fn shown(time: Duration) -> String {
-    match time.as_nanos() {
-        nanos @ 0..10_000 => format!("{nanos} ns"),
-        _ => format!("{:.1} µs", time.as_secs_f64() * 1e6),
-    }
 }

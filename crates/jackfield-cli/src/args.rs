@@ -44,6 +44,7 @@ pub(crate) enum Verb {
     /// Works with the interfaces of a plugin.
     #[command(subcommand)]
     Interface(InterfaceVerb),
+    Pack(Pack),
     Completions(Completions),
 }
 
@@ -119,6 +120,26 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Makes something else of a plugin that was built for wasm32-unknown-unknown.
+///
+/// The module must have been made with the SDK for Rust. It is run, without any access, to ask it what it
+/// is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pack {
+    /// Makes a WebAssembly component, which exports the plugin's interfaces with their types. Its log goes
+    /// to stderr, so it imports `wasi:cli/stderr` and `wasi:io/streams`, and nothing else.
+    #[arg(long, required = true)]
+    pub(crate) component: bool,
+
+    /// The module.
+    #[arg(value_name = "MODULE")]
+    pub(crate) input: PathBuf,
+
+    /// Where the component is written. Default: beside the module, `NAME.component.wasm`.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
 /// Writes a script that completes this command in a shell.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Completions {
@@ -184,6 +205,25 @@ mod tests {
             "call english greet {} --repeat 0",
             expect![[r#"
             error: invalid value '0' for '--repeat <N>': 0 is not in 1..=10000000
+
+            For more information, try '--help'.
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_made_of_a_module_must_be_said() {
+        check(
+            "pack --component a.wasm -o b.wasm",
+            expect![[r#"[] Pack(Pack { component: true, input: "a.wasm", output: Some("b.wasm") })"#]],
+        );
+        check(
+            "pack a.wasm",
+            expect![[r#"
+            error: the following required arguments were not provided:
+              --component
+
+            Usage: jackfield pack --component <MODULE>
 
             For more information, try '--help'.
         "#]],

@@ -65,6 +65,13 @@ impl View {
             ("answer_bytes", json!(info.limits.answer_bytes_max)),
             ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
             ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
+            ("memory", json!(info.limits.memory_bytes_max)),
+            ("table_elements", json!(info.limits.table_elements_max)),
+            ("stack", json!(info.limits.stack_bytes_max)),
+            ("fuel", json!(info.limits.fuel_max)),
+            ("log_bytes", json!(info.limits.log_bytes_max)),
+            ("module_bytes", json!(info.limits.module_bytes_max)),
+            ("compile_timeout", written(info.limits.compile_timeout).into()),
         ];
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
@@ -116,6 +123,7 @@ impl View {
         text += &format!("\n{}\n", paint.bold("limits"));
         let in_force = self.limits.iter().map(|(name, value)| match value {
             Value::String(duration) => (*name, duration.clone()),
+            Value::Null => (*name, "none".to_owned()),
             number => (*name, number.to_string()),
         });
         let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
@@ -209,7 +217,7 @@ mod tests {
                     description: None,
                 },
             ],
-            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s"))].into(),
+            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)].into(),
             not_enforced: [("stop_grace", "a reason")].into(),
             calls: [("ok", 3)].into(),
         }
@@ -232,6 +240,7 @@ mod tests {
             limits
               answer_bytes  1024
               call_timeout  30s
+              fuel          none
               stop_grace    not enforced: a reason
 
             demo:greeter/greeter@1.0.0
@@ -302,7 +311,8 @@ mod tests {
               ],
               "limits": {
                 "answer_bytes": 1024,
-                "call_timeout": "30s"
+                "call_timeout": "30s",
+                "fuel": null
               },
               "not_enforced": {
                 "stop_grace": "a reason"

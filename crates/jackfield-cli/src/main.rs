@@ -9,6 +9,7 @@ mod call;
 mod inspect;
 mod interface;
 mod list;
+mod pack;
 
 mod arguments;
 mod latency;
@@ -67,6 +68,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Interface(InterfaceVerb::Export(export)) => {
             Session::with(dirs, Some(&export.plugin), async |session| interface::export(session, &export, &out))
         }
+        Verb::Pack(pack) => pack::run(&pack, &out),
         Verb::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(completions.shell, &mut Args::command(), "jackfield", &mut script);

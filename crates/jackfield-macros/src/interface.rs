@@ -9,6 +9,7 @@ use syn::{
 };
 
 use crate::derive::record;
+use crate::export::exports_macro;
 use crate::names::{default_crate, docs, to_kebab};
 
 pub(crate) struct Arguments {
@@ -63,20 +64,22 @@ pub(crate) fn expand(arguments: &Arguments, mut item: ItemTrait) -> Result<Token
     item.supertraits.push(parse_quote!(::core::marker::Sync));
     item.supertraits.push(parse_quote!('static));
 
-    let (ident, vis) = (&item.ident, &item.vis);
+    let ident = &item.ident;
     let params: Vec<_> = functions.iter().map(|function| params_struct(krate, function)).collect();
     let described = describe(krate, id, &item, &functions);
     let dispatched = dispatch(krate, ident, &functions);
     let client = client(krate, &item, &functions);
     let checked = quote!(const _: () = #krate::protocol::name::assert_interface_id(#id););
     let name = format_ident!("{ident}Client");
-    let _ = vis;
+    let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
+    let exports = exports_macro(id, &item, &names);
     Ok(quote! {
         #item
         #checked
         #(#params)*
         #client
         #dispatched
+        #exports
 
         #[automatically_derived]
         impl #krate::protocol::call::Described for dyn #ident {
@@ -287,14 +290,29 @@ fn client(krate: &TokenStream, item: &ItemTrait, functions: &[Function]) -> Toke
             let Function { ident, attributes, params_type, params, .. } = function;
             let (names, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
             let (ok, err) = (function.ok(), function.err(krate));
+            let blocking = !is_async;
             // The parameters are gone before the answer is waited for.
-            let start = quote! {{
-                let params = #params_type { #(#names),* };
-                self.caller.call(#krate::protocol::call::Outgoing {
-                    function: #position,
-                    arguments: &|encoding, out| encoding.encode(&params, out),
-                })
-            }};
+            let start = match &*names {
+                // An argument alone may be passed as it is: whoever makes the call either takes it or has it encoded.
+                [name] => quote! {{
+                    let params = ::core::cell::RefCell::new(#params_type { #name });
+                    self.caller.call(#krate::protocol::call::Outgoing {
+                        function: #position,
+                        arguments: &|encoding, out| encoding.encode(&*params.borrow(), out),
+                        take: &|| #krate::protocol::Type::take_whole(&mut params.borrow_mut().#name),
+                        blocking: #blocking,
+                    })
+                }},
+                _ => quote! {{
+                    let params = #params_type { #(#names),* };
+                    self.caller.call(#krate::protocol::call::Outgoing {
+                        function: #position,
+                        arguments: &|encoding, out| encoding.encode(&params, out),
+                        take: &|| ::core::option::Option::None,
+                        blocking: #blocking,
+                    })
+                }},
+            };
             let (asyncness, body) = match is_async {
                 true => (
                     quote!(async),

@@ -15,7 +15,7 @@ use proc_macro::TokenStream;
 /// - `GreeterClient`, what `Client<dyn Greeter>` derefs to: each method, async, giving
 ///   `Result<T, CallError<E>>`; and `GreeterBlocking`, the same without async;
 /// - the interface description (`<dyn Greeter as Described>::interface()`), with the doc comments;
-/// - the dispatcher that `export!` uses.
+/// - the dispatcher that `export!` uses, and on `wasm32-unknown-unknown` a macro `Greeter!` for it alone.
 ///
 /// `#[jackfield(idempotent)]` on a method says that a failed call may be repeated.
 /// `#[interface("…", crate = path)]` names the crate to refer to, where it is not `::jackfield_plugin`.
@@ -45,7 +45,11 @@ pub fn derive_type(item: TokenStream) -> TokenStream {
 /// - `workers: 8`: calls that an executable runs at once; default 8.
 ///
 /// The same source becomes a shared library (crate type `cdylib`) and an executable, whose `main`
-/// is `fn main() -> std::process::ExitCode { the_crate::serve() }`.
+/// is `fn main() -> std::process::ExitCode { the_crate::serve() }`. For `wasm32-unknown-unknown` the
+/// library is a module that Extism hosts run, too; for `wasm32-wasip1` the executable is a WASI command.
+///
+/// The trait must be named by a path that leads to where `#[interface]` is, or to a `use` of it: a
+/// macro of the same name stands there, which knows the names of the functions.
 #[proc_macro]
 pub fn export(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as export::Export);

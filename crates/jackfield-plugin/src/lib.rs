@@ -1,7 +1,8 @@
 //! Write a Jackfield plugin.
 //!
 //! A plugin implements a trait that host and plugin share, and exports itself; the same source is
-//! then a shared library (crate type `cdylib`) and an executable (a `main` that calls `serve`):
+//! then a shared library (crate type `cdylib`), an executable (a `main` that calls `serve`), and both for
+//! WebAssembly: the library for `wasm32-unknown-unknown`, the executable for `wasm32-wasip1`.
 //!
 //! ```
 //! mod greeter_api {
@@ -28,14 +29,23 @@
 //! A panic in a function ends that call, not the plugin: the instance is thrown away and the next
 //! call gets a new one. What [`log`] is given goes to the host's log, and so does what a program prints; a
 //! library prints where its host prints.
+//!
+//! In WebAssembly a panic is logged and ends the instance, for nothing can be caught there; the host makes a new
+//! one. There is one thread. What a library prints there is lost, and [`log`] is the only way out.
 
 mod instance;
 mod log;
 
+mod about;
+
+#[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
+mod canonical;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
-#[cfg(not(target_family = "wasm"))]
 pub mod process;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+#[doc(hidden)]
+pub mod wasm;
 
 pub use instance::{Export, Instance};
 pub use jackfield_macros::{Type, export, interface};

@@ -50,6 +50,7 @@ pub fn log(level: Level, message: &str) {
 }
 
 /// Sends what is logged to `sink` from now on; the first one stays.
+#[cfg(any(not(target_family = "wasm"), target_os = "unknown"))]
 pub(crate) fn send_to(sink: impl Fn(Level, &str) + Send + Sync + 'static) {
     let _ = SINK.set(Box::new(sink));
 }

@@ -4,6 +4,7 @@
 //! Not here: what a call goes through in the host (`jackfield::call`), how it reaches a plugin
 //! (each mechanism's `session.rs`).
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -45,12 +46,52 @@ pub trait Caller: Send + Sync {
 /// Appends arguments to a message, in an encoding.
 pub type EncodeArguments<'a> = dyn Fn(Encoding, &mut Vec<u8>) -> Result<(), EncodeError> + 'a;
 
-/// A call on its way out. The arguments are encoded once it is known in which encoding.
+/// A call on its way out. The arguments are encoded once it is known in which encoding, or taken as they
+/// are by a caller that can pass them on so.
 pub struct Outgoing<'a> {
     /// Position of the function in the host's description.
     pub function: usize,
     /// Appends the arguments, a record of the parameters, in the encoding given.
     pub arguments: &'a EncodeArguments<'a>,
+    /// Takes the only argument, if there is one alone and it is a string or bytes. Once it has given
+    /// something, `arguments` has nothing to write any more.
+    pub take: &'a dyn Fn() -> Option<Whole>,
+    /// Whether whoever calls waits on this very thread, so that nothing else waits for it.
+    pub blocking: bool,
+}
+
+/// A value that can be passed as it is, without being encoded: to code that takes strings and bytes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// A `string`.
+    Text(String),
+    /// A `list<u8>`.
+    Bytes(Vec<u8>),
+}
+
+impl Whole {
+    /// The text or the bytes, and nothing else.
+    pub fn content(&self) -> &[u8] {
+        match self {
+            Whole::Text(text) => text.as_bytes(),
+            Whole::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The value as [`Encoding::Binary`] writes it, which is also how it writes arguments that it is alone.
+    pub fn binary(&self) -> Vec<u8> {
+        let content = self.content();
+        // The length goes before it, in at most ten pieces of seven bits, the lowest first.
+        let mut binary = Vec::with_capacity(content.len() + 10);
+        let mut rest = content.len();
+        while rest >= 0x80 {
+            binary.push(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        binary.push(rest.to_le_bytes()[0]);
+        binary.extend_from_slice(content);
+        binary
+    }
 }
 
 impl fmt::Debug for Outgoing<'_> {
@@ -120,15 +161,53 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What a plugin said: a success or its own error, still encoded.
+/// What a plugin said: a success or its own error, not yet of a Rust type.
 #[derive(Debug)]
 pub struct Answer {
-    /// Whether the bytes are a success, rather than the plugin's own error.
+    /// Whether the value is a success, rather than the plugin's own error.
     pub ok: bool,
-    /// How the bytes are written.
-    pub encoding: Encoding,
     /// The value.
-    pub bytes: Buffer,
+    pub value: AnswerValue,
+}
+
+/// The value of an [`Answer`].
+#[derive(Debug)]
+pub enum AnswerValue {
+    /// A value of any type.
+    Encoded {
+        /// How the bytes are written.
+        encoding: Encoding,
+        /// The value.
+        bytes: Buffer,
+    },
+    /// A string or bytes, as they came. Only where the call was made in [`Encoding::Binary`].
+    Whole(Whole),
+}
+
+impl Answer {
+    /// An answer whose value is encoded.
+    pub fn encoded(ok: bool, encoding: Encoding, bytes: Buffer) -> Self {
+        Answer { ok, value: AnswerValue::Encoded { encoding, bytes } }
+    }
+
+    /// The value as it is encoded; a whole one as [`Encoding::Binary`] would write it.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match &self.value {
+            AnswerValue::Encoded { bytes, .. } => Cow::Borrowed(bytes),
+            AnswerValue::Whole(whole) => Cow::Owned(whole.binary()),
+        }
+    }
+}
+
+impl AnswerValue {
+    /// The value as a Rust type.
+    fn decode<T: Type>(self) -> Result<T, DecodeError> {
+        match self {
+            AnswerValue::Encoded { encoding, bytes } => encoding.decode(&bytes),
+            // A type that is a string or bytes by another name knows only how it is written.
+            AnswerValue::Whole(whole) => T::from_whole(whole).or_else(|whole| Encoding::Binary.decode(&whole.binary())),
+        }
+    }
 }
 
 /// Finishes a call of a generated client: waits, then decodes.
@@ -156,8 +235,8 @@ fn decoded<T: Type, E: Type>(
     let answer = answer.map_err(CallError::Failed)?;
     let undecodable = |error| CallError::Failed(caller.undecodable(function, error));
     let read = match answer.ok {
-        true => Ok(answer.encoding.decode(&answer.bytes).map_err(undecodable)?),
-        false => Err(CallError::Plugin(answer.encoding.decode(&answer.bytes).map_err(undecodable)?)),
+        true => Ok(answer.value.decode().map_err(undecodable)?),
+        false => Err(CallError::Plugin(answer.value.decode().map_err(undecodable)?)),
     };
     caller.answered(answer.ok);
     read
@@ -474,5 +553,80 @@ impl DerefMut for Buffer {
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A string by another name, as `derive(Type)` makes it.
+    #[derive(Debug, PartialEq)]
+    struct Name(String);
+
+    impl Type for Name {
+        fn describe(types: &mut crate::Types) -> crate::TypeRef {
+            String::describe(types)
+        }
+
+        fn encode<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            self.0.encode(to)
+        }
+
+        fn decode<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            String::decode(from).map(Name)
+        }
+    }
+
+    fn text(text: &str) -> Whole {
+        Whole::Text(text.to_owned())
+    }
+
+    fn decoded<T: Type + Debug>(whole: Whole) -> Result<T, String> {
+        AnswerValue::Whole(whole).decode().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn strings_and_bytes_are_taken_whole_and_nothing_else_is() {
+        let mut ada = "Ada".to_owned();
+        assert_eq!((ada.take_whole(), &*ada), (Some(text("Ada")), ""));
+        assert_eq!(vec![1_u8, 2].take_whole(), Some(Whole::Bytes(vec![1, 2])));
+        let mut name = Name("Ada".to_owned());
+        assert_eq!((name.take_whole(), name), (None, Name("Ada".to_owned())));
+        assert_eq!(vec![1_u16, 2].take_whole(), None);
+        assert_eq!(Some("Ada".to_owned()).take_whole(), None);
+    }
+
+    #[test]
+    fn a_whole_value_becomes_the_type_it_is() {
+        assert_eq!(decoded(text("Ada")), Ok("Ada".to_owned()));
+        assert_eq!(decoded(Whole::Bytes(vec![0xff, 0])), Ok(vec![0xff_u8, 0]));
+    }
+
+    #[test]
+    fn a_type_that_cannot_take_a_whole_value_reads_it_encoded() {
+        assert_eq!(decoded(text("Ada")), Ok(Name("Ada".to_owned())));
+        assert_eq!(decoded(Whole::Bytes(b"Ada".to_vec())), Ok("Ada".to_owned()));
+    }
+
+    #[test]
+    fn a_whole_value_of_another_type_is_an_error() {
+        assert!(decoded::<u32>(text("Ada")).is_err_and(|what| what.contains("3 bytes follow the value")));
+        assert!(decoded::<NoError>(text("Ada")).is_err_and(|what| !what.is_empty()));
+        assert!(decoded::<String>(Whole::Bytes(vec![0xff])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_whole_value_is_written_as_the_encoding_writes_it(content in ".{0,300}") {
+            let mut written = Vec::new();
+            Encoding::Binary.encode(&content, &mut written).expect("a string");
+            prop_assert_eq!(Whole::Bytes(content.clone().into_bytes()).binary(), &*written);
+            prop_assert_eq!(Whole::Text(content).binary(), written);
+        }
     }
 }

@@ -28,6 +28,7 @@ use serde::de::{EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, Varian
 use serde::ser::{SerializeMap as _, SerializeSeq as _, SerializeTuple as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::call::Whole;
 use crate::types::{TypeRef, Types};
 
 #[doc(hidden)]
@@ -76,6 +77,28 @@ pub trait Type: Sized {
     #[doc(hidden)]
     fn decode_list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Self>, D::Error> {
         from.deserialize_seq(ListVisitor(PhantomData))
+    }
+
+    /// Takes the value to pass it as it is, if it is a string or bytes. What is left is empty.
+    #[doc(hidden)]
+    fn take_whole(&mut self) -> Option<Whole> {
+        None
+    }
+
+    /// The value that was passed as it is, given back if the type is not the one of such values.
+    #[doc(hidden)]
+    fn from_whole(whole: Whole) -> Result<Self, Whole> {
+        Err(whole)
+    }
+
+    #[doc(hidden)]
+    fn take_whole_list(_: &mut Vec<Self>) -> Option<Whole> {
+        None
+    }
+
+    #[doc(hidden)]
+    fn list_from_whole(whole: Whole) -> Result<Vec<Self>, Whole> {
+        Err(whole)
     }
 }
 
@@ -204,6 +227,17 @@ impl Type for u8 {
             from.deserialize_any(BytesVisitor)
         } else {
             from.deserialize_byte_buf(BytesVisitor)
+        }
+    }
+
+    fn take_whole_list(bytes: &mut Vec<Self>) -> Option<Whole> {
+        Some(Whole::Bytes(std::mem::take(bytes)))
+    }
+
+    fn list_from_whole(whole: Whole) -> Result<Vec<Self>, Whole> {
+        match whole {
+            Whole::Bytes(bytes) => Ok(bytes),
+            Whole::Text(_) => Err(whole),
         }
     }
 }
@@ -348,6 +382,17 @@ impl Type for String {
     fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)
     }
+
+    fn take_whole(&mut self) -> Option<Whole> {
+        Some(Whole::Text(std::mem::take(self)))
+    }
+
+    fn from_whole(whole: Whole) -> Result<Self, Whole> {
+        match whole {
+            Whole::Text(text) => Ok(text),
+            Whole::Bytes(_) => Err(whole),
+        }
+    }
 }
 
 impl<T: Type> Type for Vec<T> {
@@ -361,6 +406,14 @@ impl<T: Type> Type for Vec<T> {
 
     fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         T::decode_list(from)
+    }
+
+    fn take_whole(&mut self) -> Option<Whole> {
+        T::take_whole_list(self)
+    }
+
+    fn from_whole(whole: Whole) -> Result<Self, Whole> {
+        T::list_from_whole(whole)
     }
 }
 

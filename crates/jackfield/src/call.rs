@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::GetError;
-use crate::mechanism::{FunctionName, Inbound, Offered, Outbound};
+use crate::mechanism::{Arguments, FunctionName, Inbound, Offered, Outbound};
 use crate::plugin::{Generation, Lease, Plugin, Shared};
 
 /// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
@@ -143,7 +143,14 @@ struct Binding {
     interface: usize,
     encoding: Encoding,
     /// By position in the host's description; none where the plugin lacks an optional function.
-    functions: Vec<Option<FunctionName>>,
+    functions: Vec<Option<BoundFunction>>,
+}
+
+/// A function of a [`Binding`].
+struct BoundFunction {
+    name: FunctionName,
+    /// Whether its only argument may be passed as it is.
+    whole: bool,
 }
 
 impl Binding {
@@ -180,14 +187,13 @@ impl Binding {
             _ => Encoding::Json,
         };
         let functions = wanted.functions.iter().map(|function| {
-            let described = match &offered.description {
-                None => return Some(FunctionName { name: function.name.as_str().into(), position: None }),
-                Some(described) => described.function(&function.name),
+            let position = match &offered.description {
+                None => None,
+                Some(described) => u32::try_from(described.function(&function.name)?.0).ok(),
             };
-            described.map(|(position, _)| FunctionName {
-                name: function.name.as_str().into(),
-                position: u32::try_from(position).ok(),
-            })
+            let name = FunctionName { name: function.name.as_str().into(), position };
+            let whole = encoding == Encoding::Binary && generation.session.takes_whole(interface, &name);
+            Some(BoundFunction { name, whole })
         });
         let functions = functions.collect();
         Ok((Self { generation: generation.number, interface, encoding, functions }, comparison))
@@ -238,15 +244,23 @@ impl PluginCaller {
         let Some(function) = &binding.functions[outgoing.function] else {
             return Err(Cause::Unimplemented { hint: String::new() });
         };
-        let mut arguments = Buffer::new();
-        (outgoing.arguments)(binding.encoding, &mut arguments)
-            .map_err(|error| Cause::Refused { why: error.to_string() })?;
+        let whole = if function.whole { (outgoing.take)() } else { None };
+        let arguments = match whole {
+            Some(whole) => Arguments::Whole(whole),
+            None => {
+                let mut bytes = Buffer::new();
+                (outgoing.arguments)(binding.encoding, &mut bytes)
+                    .map_err(|error| Cause::Refused { why: error.to_string() })?;
+                Arguments::Encoded(bytes)
+            }
+        };
         let inbound = lease.session.call(Outbound {
             interface: binding.interface,
-            function,
+            function: &function.name,
             encoding: binding.encoding,
             arguments,
             timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
+            blocking: outgoing.blocking,
         });
         Ok((lease, inbound))
     }
@@ -344,8 +358,9 @@ async fn call_dynamic(
         interface: found.interface,
         function: &FunctionName { name: found.function.into(), position: found.position },
         encoding: Encoding::Json,
-        arguments: encoded,
+        arguments: Arguments::Encoded(encoded),
         timeout: options.timeout.unwrap_or(shared.limits.call_timeout),
+        blocking: false,
     });
     let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
     let answer = match inbound {
@@ -354,7 +369,7 @@ async fn call_dynamic(
     };
     unanswered.over = true;
     let answer = answer.map_err(fail)?;
-    let value: Value = serde_json::from_slice(&answer.bytes)
+    let value: Value = serde_json::from_slice(&answer.bytes())
         .map_err(|error| fail(Cause::Protocol { what: format!("its answer is not JSON: {error}") }))?;
     let value = match known {
         None => value,

@@ -2,8 +2,9 @@
 //!
 //! In a plugin directory, a subdirectory with a `plugin.toml` or `plugin.json` is a plugin, and so is
 //! a manifest that lies in the directory itself. A file without a manifest is a plugin when it is
-//! called like a library of this platform (`native`) or is executable (`process`); it is called
-//! after the file. Everything else is no plugin, hidden files never are.
+//! called like a library of this platform (`native`), is called `*.wasm` (`wasm`, executable or not)
+//! or is executable (`process`); it is called after the file. Everything else is no plugin, hidden
+//! files never are.
 //!
 //! Of plugins with one name, the one given by path wins, then the one in the earlier directory, then
 //! the higher version, then the path that sorts first; the others are reported as shadowed.
@@ -15,7 +16,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{FileError, LoadError, Refused};
-use crate::manifest::{LibraryName, Manifest, is_plugin_name};
+use crate::manifest::{LibraryName, Manifest, is_plugin_name, is_wasm};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ pub struct Shadowed {
 }
 
 /// Looks through the plugin directories `dirs`, and at the paths in `explicit`, each a library, a
-/// program, a manifest or a directory with one.
+/// program, a WebAssembly file, a manifest or a directory with one.
 pub(crate) fn discover(dirs: &[PathBuf], explicit: &[PathBuf]) -> Discovery {
     let mut search = Search::default();
     for path in explicit {
@@ -218,7 +219,7 @@ fn bare_name(path: &Path, metadata: &fs::Metadata) -> Result<Option<String>, Fil
         }
         return Ok(Some(name_of(path)));
     }
-    if is_executable(path, metadata) {
+    if is_wasm(path) || is_executable(path, metadata) {
         return Ok(Some(name_of(path)));
     }
     // What cannot be read and cannot be executed is somebody else's.

@@ -51,6 +51,10 @@ pub enum LoadError {
     #[cfg(feature = "process")]
     #[error(transparent)]
     Start(#[from] crate::process::StartError),
+    /// The WebAssembly file was not loaded.
+    #[cfg(feature = "wasm")]
+    #[error(transparent)]
+    Wasm(#[from] crate::wasm::WasmError),
     /// The mechanism is not built into this host.
     #[error("mechanism `{mechanism}` is not built into this host")]
     NotBuiltIn {
@@ -122,7 +126,7 @@ pub enum FileError {
         name: String,
     },
     /// A path that was given as a plugin, and is none.
-    #[error("neither a library, nor a program, nor a directory with a manifest")]
+    #[error("neither a library, nor a program, nor WebAssembly, nor a directory with a manifest")]
     NoPlugin,
 }
 

@@ -14,7 +14,7 @@ use crate::discover::{Found, Shadowed, discover};
 use crate::error::{GetError, LoadError, Refused, UnknownPlugin};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, MechanismKind};
-use crate::mechanism::{About, Offered, Spec, Started};
+use crate::mechanism::{About, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Identity, Plugin, Shared};
 
 /// Plugins that are started at the same time. More would only wait for each other.
@@ -292,6 +292,18 @@ impl HostBuilder {
                 env: manifest.env.clone().into_iter().collect(),
                 limits: manifest.limits.apply(&self.limits),
                 cache_dir: cache_dir.clone(),
+                declared: Declared {
+                    version: manifest.version.clone(),
+                    interfaces: manifest.interfaces.clone(),
+                    descriptions: manifest.descriptions.clone(),
+                    capabilities: manifest.capabilities.clone(),
+                },
+                wasm: WasmSpec {
+                    instances: manifest.instances.clone(),
+                    config: manifest.config.clone(),
+                    abi: manifest.abi,
+                    grants: manifest.sandbox.clone(),
+                },
             };
             let (turns, runtime) = (Arc::clone(&turns), runtime.clone());
             let path = source.path().to_owned();
@@ -349,6 +361,8 @@ async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result
         }
         #[cfg(feature = "process")]
         MechanismKind::Process => Ok(crate::process::start(&spec, runtime).await?),
+        #[cfg(feature = "wasm")]
+        MechanismKind::Wasm => Ok(crate::wasm::start(spec, runtime).await?),
         #[allow(unreachable_patterns)]
         other => Err(LoadError::NotBuiltIn { mechanism: other.as_str() }),
     }

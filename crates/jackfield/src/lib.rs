@@ -19,13 +19,15 @@
 //! The modules stand in the order in which they may name each other: none names one below itself.
 
 #![cfg_attr(
-    not(all(feature = "native", feature = "process")),
+    not(all(feature = "native", feature = "process", feature = "wasm")),
     allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
 )]
 
 mod limits;
 mod log;
 mod manifest;
+#[cfg(any(feature = "native", feature = "wasm"))]
+mod private_dir;
 
 mod mechanism;
 
@@ -33,6 +35,8 @@ mod mechanism;
 pub mod native;
 #[cfg(feature = "process")]
 pub mod process;
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 mod error;
 
@@ -56,8 +60,8 @@ pub use jackfield_protocol::{
 };
 pub use limits::Limits;
 pub use manifest::{
-    LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem, MechanismKind, Position, UnitError,
-    UnknownMechanism, parse_duration,
+    Grants, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem, MechanismKind, PoolSpec,
+    Position, UnitError, UnknownMechanism, WasmAbi, parse_duration,
 };
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};

@@ -15,18 +15,21 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Time from the start of the program to its answer to `hello`. Default: 10 s.
+    /// Time from the start of the program to its answer to `hello`, or for a WebAssembly plugin to be
+    /// instantiated and initialised, once it is compiled. Default: 10 s.
     ///
-    /// Enforced for `process`: the program is ended. A native library is loaded by the operating
-    /// system, which cannot be interrupted.
+    /// Enforced for `process` and `wasm`: the program or instance is ended. A native library is loaded
+    /// by the operating system, which cannot be interrupted.
     pub start_timeout: Duration,
     /// Time for a call, from the moment it is made, waiting in a queue included. Default: 30 s.
     ///
     /// Enforced for `process`: the call ends with `timeout`, the plugin is told, and keeps running.
-    /// A native call runs on the caller's thread and cannot be stopped.
+    /// Enforced for `wasm`: the same, and its instance is thrown away. A native call runs on the
+    /// caller's thread and cannot be stopped.
     pub call_timeout: Duration,
-    /// Time that a plugin is given at each step of stopping: to end by itself after its input was
-    /// closed, and again after SIGTERM, before it is killed. Default: 2 s.
+    /// Time that a plugin is given at each step of stopping: for its calls to end; and a program, to
+    /// end by itself after its input was closed, and again after SIGTERM, before it is killed.
+    /// Default: 2 s.
     pub stop_grace: Duration,
     /// Largest answer, in bytes as it is encoded. Default: 16 MiB.
     ///
@@ -34,13 +37,40 @@ pub struct Limits {
     /// our memory: more than this is not copied, but nothing stops it from allocating.
     pub answer_bytes_max: u64,
     /// Calls that a plugin is given at once; more wait their turn until their time is over.
-    /// Default: 256. Enforced for `process`.
+    /// Default: 256. Enforced for `process` and `wasm`; for the latter, a call that waits for an
+    /// instance counts.
     pub calls_in_flight_max: usize,
     /// Bytes of arguments sent and not yet answered, of all calls of a plugin together. Default:
     /// 64 MiB. A call with more waits its turn; a single call above it is refused. Enforced for
-    /// `process`.
+    /// `process` and `wasm`.
     pub call_bytes_in_flight_max: usize,
+    /// Bytes of all linear memories of one instance together. Default: 256 MiB.
+    ///
+    /// Growing beyond it fails inside the plugin, as it does when memory is short. Enforced for `wasm`.
+    pub memory_bytes_max: u64,
+    /// Elements of all tables of one instance together. Default: 1,000,000. Growing beyond it fails
+    /// inside the plugin. Enforced for `wasm`.
+    pub table_elements_max: u64,
+    /// Bytes of stack that a call may use, of the stack that WebAssembly itself does not see.
+    /// Default: 512 KiB; what is above 64 MiB counts as 64 MiB. More ends the call. Enforced for `wasm`.
+    pub stack_bytes_max: usize,
+    /// Work that one call may do, in units of wasmtime's fuel, about one for each instruction.
+    /// Default: without end. More ends the call with `limit`. Enforced for `wasm`, where counting costs
+    /// some speed, and so is left out when this is `None`.
+    pub fuel_max: Option<u64>,
+    /// Bytes that one call may log or print. Default: 1 MiB. What is more is passed over. Enforced for
+    /// `wasm`.
+    pub log_bytes_max: u64,
+    /// Size of the WebAssembly file, in bytes. Default: 64 MiB. A plugin with a larger one is refused.
+    /// Enforced for `wasm`.
+    pub module_bytes_max: u64,
+    /// Time to compile a plugin whose code is not in the cache, waiting for other compilations
+    /// included. Default: 120 s. A plugin that takes longer is refused. Enforced for `wasm`.
+    pub compile_timeout: Duration,
 }
+
+/// Most that `stack_bytes_max` may be: each instance that runs keeps a stack of this size.
+pub(crate) const STACK_BYTES_MAX: usize = 64 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -51,6 +81,13 @@ impl Default for Limits {
             answer_bytes_max: 16 << 20,
             calls_in_flight_max: 256,
             call_bytes_in_flight_max: 64 << 20,
+            memory_bytes_max: 256 << 20,
+            table_elements_max: 1_000_000,
+            stack_bytes_max: 512 << 10,
+            fuel_max: None,
+            log_bytes_max: 1 << 20,
+            module_bytes_max: 64 << 20,
+            compile_timeout: Duration::from_secs(120),
         }
     }
 }

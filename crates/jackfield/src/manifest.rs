@@ -4,12 +4,14 @@
 //! mechanism cannot hold, files that must exist. What the plugin later reports is compared with it by
 //! the host.
 //!
-//! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`).
+//! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`, `wasm/`).
 
 mod document;
 mod entry;
 mod error;
+mod instances;
 mod limits;
+mod sandbox;
 mod units;
 
 use std::collections::BTreeMap;
@@ -26,9 +28,11 @@ use document::{Keys, Named, Table};
 use entry::Platform;
 use error::{Fault, did_you_mean};
 
-pub(crate) use entry::LibraryName;
+pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
+pub use instances::{Instances, PoolSpec};
 pub use limits::{LimitRefusal, LimitsSpec};
+pub use sandbox::Grants;
 pub use units::{UnitError, parse_duration};
 
 /// A plugin's manifest, `plugin.toml` or `plugin.json`.
@@ -53,19 +57,32 @@ pub struct Manifest {
     pub version: Option<Version>,
     /// `description`: a line for people. Default: empty.
     pub description: String,
-    /// `mechanism`: `"native"` or `"process"`. Default: told from `entry`, `native` for the name of
-    /// a dynamic library (`.so`, `.dylib`, `.dll`), else `process`.
+    /// `mechanism`: `"native"`, `"process"` or `"wasm"`. Default: told from `entry`, `native` for the
+    /// name of a dynamic library (`.so`, `.dylib`, `.dll`), `wasm` for `.wasm`, else `process`.
     pub mechanism: MechanismKind,
-    /// `entry`, required: the library or program, as a path from the manifest's directory, which it
-    /// must not leave, symbolic links followed. Either one string, or a table from platforms, `linux`
-    /// or `aarch64-linux`, to strings, of which the most specific counts.
+    /// `entry`, required: the library, program or WebAssembly file, as a path from the manifest's
+    /// directory, which it must not leave, symbolic links followed. Either one string, or a table from
+    /// platforms, `linux` or `aarch64-linux`, to strings, of which the most specific counts.
     ///
     /// Here it is joined with the directory.
     pub entry: PathBuf,
-    /// `args`: arguments of the program. Default: none. `process` only.
+    /// `args`: arguments of the program, or of a WASI command, after its name. Default: none.
+    /// `process` and `wasm` only.
     pub args: Vec<String>,
-    /// `env`: variables added to the program's environment. Default: none. `process` only.
+    /// `env`: for `process`, variables added to the program's environment; for `wasm`, the whole
+    /// environment of the guest. Default: none. `process` and `wasm` only.
     pub env: BTreeMap<String, String>,
+    /// `config`: a table of strings, the configuration that an Extism plugin asks for by key.
+    /// Default: none. `wasm` only.
+    pub config: BTreeMap<String, String>,
+    /// `abi`: `"extism"` if a core module is an Extism plugin although it imports nothing that says
+    /// so. Default: told from the module. `wasm` only.
+    pub abi: Option<WasmAbi>,
+    /// `instances`: `"shared"`, `"fresh"` or `{ pool = { max = 8, idle = "60s", max_calls = 10000 } }`.
+    /// Default: shared. `wasm` only.
+    pub instances: Instances,
+    /// `[sandbox]`: directories and hosts that the guest may reach. Default: nothing. `wasm` only.
+    pub sandbox: Grants,
     /// `interfaces`: names with versions, `demo:greeter/greeter@1.0.0`. Default: not declared. The
     /// plugin must report each of them.
     pub interfaces: Vec<InterfaceId>,
@@ -122,7 +139,7 @@ impl Manifest {
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 15] = [
             "name",
             "version",
             "description",
@@ -130,6 +147,10 @@ impl Manifest {
             "entry",
             "args",
             "env",
+            "config",
+            "abi",
+            "instances",
+            "sandbox",
             "interfaces",
             "descriptions",
             "capabilities",
@@ -148,13 +169,12 @@ impl Manifest {
             Some(written) => written.text()?.parse().map_err(|error: UnknownMechanism| written.fault(error))?,
             None => MechanismKind::of_file(&entry),
         };
-        let (args, env) = (keys.take("args"), keys.take("env"));
-        if mechanism == MechanismKind::Native {
-            for (key, written) in [("args", &args), ("env", &env)] {
-                let refused = |written: &Named| Err(written.fault(ManifestProblem::NotForNative { key }));
-                written.as_ref().map_or(Ok(()), refused)?;
-            }
-        }
+        let mut fitting = |key| match (keys.take(key), mechanism.no_use_for(key)) {
+            (Some(written), Some(why)) => Err(written.fault(ManifestProblem::NoUse { key, mechanism, why })),
+            (written, _) => Ok(written),
+        };
+        let (args, env, config) = (fitting("args")?, fitting("env")?, fitting("config")?);
+        let (abi, instances, sandbox) = (fitting("abi")?, fitting("instances")?, fitting("sandbox")?);
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
         Ok(Self {
             name,
@@ -164,6 +184,10 @@ impl Manifest {
             entry,
             args: list(args, |item| item.text().map(str::to_owned))?,
             env: env.map(environment).transpose()?.unwrap_or_default(),
+            config: config.map(|config| texts(config, |_| None)).transpose()?.unwrap_or_default(),
+            abi: abi.map(|written| written.parsed()).transpose()?,
+            instances: instances.map(Instances::read).transpose()?.unwrap_or_default(),
+            sandbox: sandbox.map(|sandbox| Grants::read(sandbox, directory)).transpose()?.unwrap_or_default(),
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
             descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
@@ -181,6 +205,10 @@ impl Manifest {
             entry: file.to_owned(),
             args: Vec::new(),
             env: BTreeMap::new(),
+            config: BTreeMap::new(),
+            abi: None,
+            instances: Instances::default(),
+            sandbox: Grants::default(),
             interfaces: Vec::new(),
             descriptions: Vec::new(),
             capabilities: Vec::new(),
@@ -197,17 +225,20 @@ pub enum MechanismKind {
     Native,
     /// A program that speaks JSON lines on its standard input and output.
     Process,
+    /// A WebAssembly component or module, compiled into the host's process and kept in a sandbox.
+    Wasm,
 }
 
 impl MechanismKind {
     /// All of them.
-    pub const ALL: [MechanismKind; 2] = [MechanismKind::Native, MechanismKind::Process];
+    pub const ALL: [MechanismKind; 3] = [MechanismKind::Native, MechanismKind::Process, MechanismKind::Wasm];
 
-    /// `native`, `process`.
+    /// `native`, `process`, `wasm`.
     pub const fn as_str(self) -> &'static str {
         match self {
             MechanismKind::Native => "native",
             MechanismKind::Process => "process",
+            MechanismKind::Wasm => "wasm",
         }
     }
 
@@ -215,7 +246,25 @@ impl MechanismKind {
     fn of_file(file: &Path) -> Self {
         match LibraryName::of(file) {
             Some(_) => MechanismKind::Native,
+            None if is_wasm(file) => MechanismKind::Wasm,
             None => MechanismKind::Process,
+        }
+    }
+
+    /// Why a key means nothing for this mechanism; `None` if it does. Limits apart.
+    fn no_use_for(self, key: &str) -> Option<&'static str> {
+        match (self, key) {
+            (MechanismKind::Native, "args" | "env") => Some("a native plugin is not started as a program"),
+            (MechanismKind::Native, "instances") => Some("a native plugin has the instance that its library makes"),
+            (MechanismKind::Process, "instances") => Some("a program is one instance"),
+            (MechanismKind::Native | MechanismKind::Process, "config" | "abi") => {
+                Some("only WebAssembly can be an Extism plugin")
+            }
+            (MechanismKind::Native, "sandbox") => {
+                Some("nothing keeps a native plugin from what the host itself may reach")
+            }
+            (MechanismKind::Process, "sandbox") => Some("nothing keeps a program from what its user may reach"),
+            _ => None,
         }
     }
 }
@@ -232,7 +281,7 @@ impl FromStr for MechanismKind {
     fn from_str(text: &str) -> Result<Self, UnknownMechanism> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| match text {
-            "grpc" | "wasm" => UnknownMechanism::NotBuiltIn { name: text.to_owned() },
+            "grpc" => UnknownMechanism::NotBuiltIn { name: text.to_owned() },
             _ => UnknownMechanism::NoSuch {
                 name: text.to_owned(),
                 hint: did_you_mean("", text, Self::ALL.map(Self::as_str)),
@@ -259,6 +308,32 @@ pub enum UnknownMechanism {
         /// The nearest mechanism, or nothing.
         hint: String,
     },
+}
+
+/// What a core module speaks, where it cannot be told from the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WasmAbi {
+    /// `"extism"`: its exported functions without parameters are Extism's.
+    Extism,
+}
+
+impl FromStr for WasmAbi {
+    type Err = UnknownAbi;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAbi> {
+        match text {
+            "extism" => Ok(WasmAbi::Extism),
+            _ => Err(UnknownAbi { name: text.to_owned() }),
+        }
+    }
+}
+
+/// An `abi` that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not an ABI that a module may be said to have; there is `extism`")]
+pub struct UnknownAbi {
+    name: String,
 }
 
 /// Whether a plugin may be called `name`.
@@ -288,20 +363,25 @@ fn list<T>(written: Option<Named>, item: impl Fn(&Named) -> Result<T, Fault>) ->
 }
 
 fn environment(written: Named) -> Result<BTreeMap<String, String>, Fault> {
-    let mut env = BTreeMap::new();
+    // The operating system would take a part of such a name for the value.
+    let is_none = |name: &str| name.is_empty() || name.contains(['=', '\0']);
+    texts(written, |name| is_none(name).then(|| format!("{name:?} is not the name of a variable")))
+}
+
+/// A table of strings. `wrong` says what is wrong with a key of it.
+fn texts(written: Named, wrong: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, Fault> {
+    let mut texts = BTreeMap::new();
+    let table = written.key.clone();
     for (name, value) in written.table()? {
-        let key = format!("env.{}", name.value);
-        let value = Named { key, value };
-        // The operating system would take a part of such a name for the value.
-        if name.value.is_empty() || name.value.contains(['=', '\0']) {
-            let why = format!("{:?} is not the name of a variable", name.value);
-            return Err(Fault::at(name.at, ManifestProblem::BadValue { key: "env".to_owned(), why }));
+        let value = Named { key: format!("{table}.{}", name.value), value };
+        if let Some(why) = wrong(&name.value) {
+            return Err(Fault::at(name.at, ManifestProblem::BadValue { key: table, why }));
         }
-        if env.insert(name.value.clone(), value.text()?.to_owned()).is_some() {
+        if texts.insert(name.value, value.text()?.to_owned()).is_some() {
             return Err(Fault::at(name.at, ManifestProblem::Twice { key: value.key }));
         }
     }
-    Ok(env)
+    Ok(texts)
 }
 
 fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {

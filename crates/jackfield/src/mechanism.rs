@@ -1,20 +1,24 @@
 //! What every mechanism gives: a session that says who the plugin is, makes calls, and ends.
 //!
-//! `native/` and `process/` are siblings with the same rooms: `mod.rs` says what is guaranteed and
+//! `native/`, `process/` and `wasm/` are siblings with the same rooms: `mod.rs` says what is guaranteed and
 //! what is not, `session.rs` talks, the rest is what is special. Nothing above them knows which one
 //! it has.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jackfield_protocol::call::{Answer, Buffer, Cause};
+use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
 use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
+use semver::Version;
 
 use crate::limits::Limits;
 use crate::log::PluginLog;
+use crate::manifest::{Grants, Instances, WasmAbi};
 
 /// A future on the heap.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,7 +28,7 @@ pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) struct Spec {
     /// The plugin's name in this host.
     pub(crate) name: String,
-    /// The library or the program.
+    /// The library, program or WebAssembly file.
     pub(crate) entry: PathBuf,
     /// Arguments of the program.
     pub(crate) args: Vec<String>,
@@ -32,8 +36,30 @@ pub(crate) struct Spec {
     pub(crate) env: Vec<(String, String)>,
     /// Its limits.
     pub(crate) limits: Limits,
-    /// Where private copies of libraries are kept.
+    /// Where private copies of libraries and compiled code are kept.
     pub(crate) cache_dir: PathBuf,
+    /// What the manifest declares, for plugins that cannot say it themselves.
+    pub(crate) declared: Declared,
+    /// How a WebAssembly plugin is run.
+    pub(crate) wasm: WasmSpec,
+}
+
+/// What a manifest says of a plugin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Declared {
+    pub(crate) version: Option<Version>,
+    pub(crate) interfaces: Vec<InterfaceId>,
+    pub(crate) descriptions: Vec<Interface>,
+    pub(crate) capabilities: Vec<Capability>,
+}
+
+/// What only WebAssembly plugins have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WasmSpec {
+    pub(crate) instances: Instances,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) abi: Option<WasmAbi>,
+    pub(crate) grants: Grants,
 }
 
 /// Who a plugin says it is.
@@ -66,9 +92,38 @@ pub(crate) struct Outbound<'a> {
     pub(crate) interface: usize,
     pub(crate) function: &'a FunctionName,
     pub(crate) encoding: Encoding,
-    pub(crate) arguments: Buffer,
+    pub(crate) arguments: Arguments,
     /// Time for the call, from now.
     pub(crate) timeout: Duration,
+    /// Whether the caller waits on this thread: then it may be kept until the call is over.
+    pub(crate) blocking: bool,
+}
+
+/// The arguments of a call.
+#[derive(Debug)]
+pub(crate) enum Arguments {
+    /// In the encoding of the call.
+    Encoded(Buffer),
+    /// The only one, as it is. Only in the binary encoding, and to a session that [takes](Session::takes_whole) it.
+    Whole(Whole),
+}
+
+impl Arguments {
+    /// Their length in bytes; of a whole one that of its content.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Arguments::Encoded(bytes) => bytes.len(),
+            Arguments::Whole(whole) => whole.content().len(),
+        }
+    }
+
+    /// As they are encoded.
+    pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Arguments::Encoded(bytes) => Cow::Borrowed(bytes),
+            Arguments::Whole(whole) => Cow::Owned(whole.binary()),
+        }
+    }
 }
 
 /// A function as the plugin knows it.
@@ -91,6 +146,12 @@ pub(crate) trait Session: Send + Sync {
     fn about(&self) -> &About;
 
     fn call(&self, call: Outbound<'_>) -> Inbound;
+
+    /// Whether a function's only argument, a string or bytes, may come as it is in a call in the binary
+    /// encoding. Asked once for each client.
+    fn takes_whole(&self, _interface: usize, _function: &FunctionName) -> bool {
+        false
+    }
 
     /// Why no call can be made any more, once that is so.
     fn ended(&self) -> Option<String>;

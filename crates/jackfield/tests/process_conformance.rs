@@ -2,6 +2,8 @@
 
 #![cfg(feature = "process")]
 
+#[path = "conformance/beside.rs"]
+mod beside;
 mod conformance;
 mod suite;
 

@@ -36,7 +36,7 @@ fn no_module_names_one_below_itself() {
 /// Mechanisms are siblings, and nothing but the start of a plugin and its errors knows which there are.
 #[test]
 fn mechanisms_do_not_know_each_other_and_are_known_to_few() {
-    let mechanisms = ["native", "process"];
+    let mechanisms = ["native", "process", "wasm"];
     let knowing: BTreeSet<String> = modules()
         .into_iter()
         .filter(|module| {
@@ -93,10 +93,14 @@ fn the_host_of_the_example_depends_on_the_runtime_and_its_interface_alone() {
 fn unsafe_code_is_fenced() {
     let fenced = [
         "crates/jackfield-plugin/src/native.rs",
+        "crates/jackfield-plugin/src/wasm/abi.rs",
         "crates/jackfield-protocol/src/native.rs",
         "crates/jackfield/src/native/library.rs",
+        "crates/jackfield/src/wasm/cache.rs",
         // Writes the entries of a shared library into the crates of plugins.
         "crates/jackfield-macros/src/export.rs",
+        // Calls the reference runtime by its C interface, as a peer and as an oracle.
+        "bench/benches/wasm/reference.rs",
         // Dies on demand.
         "fixtures/misbehave/src/crash.rs",
     ];

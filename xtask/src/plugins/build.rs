@@ -1,14 +1,15 @@
-//! One function for each kind of plugin: from its source to a file in its directory.
+//! One function for each kind of plugin for this host: from its source to a file in its directory.
+//!
+//! Not here: WebAssembly (`wasm.rs`).
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX, EXE_SUFFIX};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::recipe;
 use crate::paths;
 use crate::run::{self, Run as _};
 use crate::toolchain::{c, go::Go, pypi};
@@ -61,12 +62,17 @@ impl RustArtefacts {
 
     /// Puts the shared library of the package in `source` into `dir`.
     pub(crate) fn put_library(&self, source: &Path, dir: &Path) -> Result<(), Error> {
-        Ok(put(self.find(source, ArtefactKind::Library)?, dir)?)
+        Ok(put(self.library(source)?, dir)?)
     }
 
     /// Puts the program of the package in `source` into `dir`.
     pub(crate) fn put_program(&self, source: &Path, dir: &Path) -> Result<(), Error> {
         Ok(put(self.program(source)?, dir)?)
+    }
+
+    /// The shared library, or the WebAssembly module, of the package in `source`.
+    pub(crate) fn library(&self, source: &Path) -> Result<&Path> {
+        self.find(source, ArtefactKind::Library)
     }
 
     /// The program of the package in `source`.
@@ -82,6 +88,9 @@ impl RustArtefacts {
     }
 }
 
+/// How the files of shared libraries end.
+const LIBRARIES: &[&str] = &["so", "dylib", "dll", "wasm"];
+
 /// The shared library or program that a message of cargo tells of.
 fn artefact(message: &Value) -> Option<Artefact> {
     let text = |value: &Value| value.as_str().map(PathBuf::from);
@@ -93,16 +102,12 @@ fn artefact(message: &Value) -> Option<Artefact> {
         return Some(Artefact { package_dir, kind: ArtefactKind::Program, file });
     }
     let files = message["filenames"].as_array()?.iter().filter_map(text);
-    let is_library = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "so" || ext == "dylib" || ext == "dll");
+    let is_library = |file: &PathBuf| file.extension().is_some_and(|ext| LIBRARIES.iter().any(|one| ext == *one));
     Some(Artefact { package_dir, kind: ArtefactKind::Library, file: files.into_iter().find(is_library)? })
 }
 
-/// Compiles one C file against `jackfield.h`, unless the library is newer than both.
+/// Compiles one C file against `jackfield.h`.
 pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<(), Error> {
-    let library = dir.join(library_name(dir));
-    if is_newer(&library, &[source, &include_dir().join("jackfield.h")]) {
-        return Ok(());
-    }
     let compiler = c::compiler().map_err(Error::Toolchain)?;
     let built = scratch(dir)?.join(library_name(dir));
     let mut cc = Command::new(compiler);
@@ -111,9 +116,8 @@ pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<(), Error> {
         cc.args(["-fPIC", "-fvisibility=hidden"]);
     }
     cc.arg("-I").arg(include_dir()).arg("-o").arg(&built).arg(source);
-    cc.run_quietly()?;
-    fs::rename(&built, &library).with_context(|| format!("cannot write `{}`", library.display()))?;
-    Ok(())
+    recipe::follow(&mut cc, &[source.to_owned(), include_dir().join("jackfield.h")], &built)?;
+    Ok(put(&built, dir)?)
 }
 
 /// Builds the Go program in `source`; cgo is off, so it needs no C compiler.
@@ -149,20 +153,20 @@ pub(crate) fn python_script(source: &Path, dir: &Path) -> Result<(), Error> {
     Ok(put(source, dir)?)
 }
 
-fn put(file: &Path, dir: &Path) -> Result<()> {
+pub(super) fn put(file: &Path, dir: &Path) -> Result<()> {
     let name = file.file_name().with_context(|| format!("`{}` has no name", file.display()))?;
     paths::install(file, &dir.join(name))
 }
 
 /// Where a build may leave more than the plugin: Go writes a header beside its library.
-fn scratch(dir: &Path) -> Result<PathBuf> {
+pub(super) fn scratch(dir: &Path) -> Result<PathBuf> {
     let scratch = paths::target().join("plugins-build").join(name(dir));
     paths::make_dir(&scratch)?;
     Ok(scratch)
 }
 
 /// The plugin's name; its directory has it.
-fn name(dir: &Path) -> String {
+pub(super) fn name(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -173,10 +177,4 @@ fn library_name(dir: &Path) -> String {
 
 fn include_dir() -> PathBuf {
     paths::root().join("crates/jackfield-plugin/include")
-}
-
-fn is_newer(made: &Path, sources: &[&Path]) -> bool {
-    let time = |path: &Path| -> Option<SystemTime> { path.metadata().and_then(|file| file.modified()).ok() };
-    let made = time(made);
-    made.is_some() && sources.iter().all(|source| time(source) < made)
 }

@@ -2,7 +2,10 @@
 //!
 //! A new one is one entry here and one `<name>.plugin.toml` in its source directory.
 
-use Kind::{C, GoLibrary, GoProgram, Python, RustLibrary, RustProgram};
+use Kind::{
+    AssemblyScript, C, CModule, GoCommand, GoLibrary, GoProgram, JavaScript, Python, PythonComponent, RustCommand,
+    RustComponent, RustLibrary, RustModule, RustProgram,
+};
 
 /// One plugin, built into the directory of its name.
 pub(crate) struct Plugin {
@@ -10,6 +13,8 @@ pub(crate) struct Plugin {
     /// Relative to the root of the repository. For Rust its last part is the package's name.
     pub(crate) source: &'static str,
     pub(crate) kind: Kind,
+    /// A file that its manifest names as the description of its interface, since it cannot tell.
+    pub(crate) description: Option<&'static str>,
 }
 
 /// What a plugin is built from, and into what.
@@ -27,10 +32,36 @@ pub(crate) enum Kind {
     GoLibrary,
     /// A script, copied; it needs Python when it runs.
     Python { file: &'static str },
+    /// WebAssembly: the `cdylib` of the package, for `wasm32-unknown-unknown`.
+    RustModule,
+    /// WebAssembly: the same, packed as a component.
+    RustComponent,
+    /// WebAssembly: the only program of the package, for `wasm32-wasip1`.
+    RustCommand,
+    /// WebAssembly: one C file without a library.
+    CModule { file: &'static str },
+    /// WebAssembly: `go build` for `wasip1`.
+    GoCommand,
+    /// WebAssembly, with the packages of a `package-lock.json`.
+    AssemblyScript { file: &'static str },
+    /// WebAssembly: a component, with the packages of a `package-lock.json`.
+    JavaScript { file: &'static str, wit: &'static str },
+    /// WebAssembly: a component that has Python in it.
+    PythonComponent { file: &'static str, wit: &'static str },
 }
 
+const GREETER_WIT: &str = "examples/greeter-api/wit";
+const GREETER: &str = "examples/greeter-api/greeter.json";
+const LIBRARY: &str = "examples/library-api/library.json";
+
 const fn plugin(name: &'static str, source: &'static str, kind: Kind) -> Plugin {
-    Plugin { name, source, kind }
+    Plugin { name, source, kind, description: None }
+}
+
+impl Plugin {
+    const fn described_in(self, file: &'static str) -> Plugin {
+        Plugin { description: Some(file), ..self }
+    }
 }
 
 /// The examples, in the order a reader meets them, then the fixtures.
@@ -43,12 +74,33 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("greeter-c", "examples/greeter-c", C { file: "greeter.c" }),
     plugin("greeter-go", "examples/greeter-go", GoProgram),
     plugin("greeter-go-native", "examples/greeter-go", GoLibrary),
+    plugin("english-wasm", "examples/english", RustModule),
+    plugin("english-component", "examples/english", RustComponent),
+    plugin("english-wasi", "examples/english", RustCommand),
+    plugin("uzbek-wasm", "examples/uzbek", RustModule),
+    plugin("greeter-c-wasm", "examples/greeter-c-wasm", CModule { file: "greeter.c" }).described_in(GREETER),
+    plugin("greeter-go-wasm", "examples/greeter-go", GoCommand).described_in(GREETER),
+    plugin("greeter-assemblyscript", "examples/greeter-assemblyscript", AssemblyScript { file: "greeter.ts" })
+        .described_in(GREETER),
+    plugin("greeter-js", "examples/greeter-js", JavaScript { file: "greeter.js", wit: GREETER_WIT }),
+    plugin("greeter-py-wasm", "examples/greeter-py-wasm", PythonComponent { file: "app.py", wit: GREETER_WIT }),
+    plugin("library-rust-wasm", "examples/library", RustModule),
+    plugin("library-go-wasm", "examples/library-go", GoCommand).described_in(LIBRARY),
     plugin("zoo", "fixtures/zoo", RustLibrary),
     plugin("zoo-process", "fixtures/zoo", RustProgram),
+    plugin("zoo-wasm", "fixtures/zoo", RustModule),
+    plugin("zoo-component", "fixtures/zoo", RustComponent),
+    plugin("zoo-wasi", "fixtures/zoo", RustCommand),
     plugin("misbehave", "fixtures/misbehave", RustLibrary),
     plugin("misbehave-process", "fixtures/misbehave", RustProgram),
+    plugin("misbehave-wasm", "fixtures/misbehave", RustModule),
+    plugin("misbehave-component", "fixtures/misbehave", RustComponent),
+    plugin("misbehave-wasi", "fixtures/misbehave", RustCommand),
     plugin("skewed", "fixtures/skewed", RustLibrary),
     plugin("skewed-process", "fixtures/skewed", RustProgram),
+    plugin("skewed-wasm", "fixtures/skewed", RustModule),
+    plugin("skewed-component", "fixtures/skewed", RustComponent),
+    plugin("skewed-wasi", "fixtures/skewed", RustCommand),
     plugin("panics", "fixtures/panics", RustLibrary),
 ];
 
@@ -58,13 +110,15 @@ impl Plugin {
         self.source.starts_with("fixtures/")
     }
 
-    /// The package of a plugin in Rust.
-    pub(crate) fn package(&self) -> Option<&'static str> {
-        match self.kind {
-            RustLibrary | RustProgram => self.source.rsplit('/').next(),
-            C { .. } | GoProgram | GoLibrary | Python { .. } => None,
-        }
+    /// The package of a plugin in Rust. Its directory has its name.
+    pub(crate) fn package(&self) -> &'static str {
+        self.source.rsplit('/').next().unwrap_or(self.source)
     }
+}
+
+/// The packages of the plugins that are of one of `kinds`.
+pub(crate) fn packages(kinds: &[Kind]) -> impl Iterator<Item = &'static str> {
+    PLUGINS.iter().filter(|plugin| kinds.contains(&plugin.kind)).map(Plugin::package)
 }
 
 #[cfg(test)]
@@ -80,6 +134,17 @@ mod tests {
         for plugin in PLUGINS {
             let manifest = crate::plugins::manifest_of(plugin);
             assert!(manifest.is_file(), "`{}` is missing", manifest.display());
+        }
+    }
+
+    #[test]
+    fn a_manifest_names_the_description_that_is_put_beside_it() {
+        for plugin in PLUGINS {
+            let manifest = crate::plugins::manifest_of(plugin);
+            let text = std::fs::read_to_string(&manifest).expect("a manifest");
+            let named = text.lines().find_map(|line| line.strip_prefix("descriptions = "));
+            let put = plugin.description.and_then(|file| file.rsplit('/').next()).map(|file| format!("[\"{file}\"]"));
+            assert_eq!(named, put.as_deref(), "{}", manifest.display());
         }
     }
 }

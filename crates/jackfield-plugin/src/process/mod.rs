@@ -3,6 +3,9 @@
 //! The thread that has read a message makes the call; when that takes long, another thread reads on
 //! (`turns.rs`). Threads are made when they are needed, up to `workers`.
 //!
+//! As a WASI command (`wasm32-wasip1`) it is the same, with one thread: calls are made one after the
+//! other, and a panic is a trap, after its message on stderr.
+//!
 //! Not here: the messages (`jackfield_protocol::message`), the panic guard (`instance.rs`).
 
 mod pipes;
@@ -26,7 +29,13 @@ const END_GRACE: Duration = Duration::from_secs(2);
 /// the host's log. stdin is empty for the plugin's own code and for the programs it starts.
 ///
 /// The exit code is 0 when the host ended it and 1 when it could not start; the reason is on stderr.
+///
+/// On `wasm32-unknown-unknown` there is no stdin: it fails at once. There a plugin is the library alone.
 pub fn serve(export: &'static Export) -> ExitCode {
+    if cfg!(all(target_family = "wasm", target_os = "unknown")) {
+        // Nobody would read why.
+        return ExitCode::FAILURE;
+    }
     if std::io::stdin().is_terminal() {
         eprintln!(
             "`{}` is a Jackfield plugin: a host starts it and speaks to it.\n\

@@ -1,6 +1,7 @@
 //! Takes stdin and stdout away from the rest of the program, so that nothing else reads or writes
 //! what belongs to the protocol.
 
+#[cfg(any(unix, windows))]
 use std::fs::File;
 use std::io;
 
@@ -27,4 +28,12 @@ pub(crate) fn take() -> io::Result<(File, File)> {
     let input = io::stdin().as_handle().try_clone_to_owned()?;
     let output = io::stdout().as_handle().try_clone_to_owned()?;
     Ok((File::from(input), File::from(output)))
+}
+
+/// stdin and stdout themselves: WASI has no second descriptor for them.
+///
+/// So a print still lands among the messages, as on Windows.
+#[cfg(target_family = "wasm")]
+pub(crate) fn take() -> io::Result<(io::Stdin, io::Stdout)> {
+    Ok((io::stdin(), io::stdout()))
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use jackfield_protocol::call::Buffer;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
-use jackfield_protocol::message::{self, Hello, HelloAnswer, Message, Offer, PluginName, code, feature, method};
+use jackfield_protocol::message::{self, Hello, Message, code, feature, method};
 use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
 
 use super::turns::{Turn, Turns};
+use crate::about::about;
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
 
@@ -75,6 +76,10 @@ impl Session {
 
     /// Starts a thread that takes over when a call takes long.
     fn find_relief(self: &Arc<Self>, grace: Duration) {
+        if cfg!(target_family = "wasm") {
+            // One thread is all there is, and no reason for a warning: calls come one after the other.
+            return;
+        }
         let session = Arc::clone(self);
         let relief = move || {
             if let Some(turn) = session.turns.relieve() {
@@ -165,18 +170,7 @@ impl Session {
         }
         let frames = hello.features.iter().any(|offered| offered == feature::FRAMES);
         self.frames.store(frames, Ordering::Release);
-        let answer = HelloAnswer {
-            protocol: PROTOCOL,
-            plugin: PluginName { name: self.export.name.to_owned(), version: self.export.version.to_owned() },
-            encodings: vec![Encoding::Json, Encoding::Binary],
-            features: vec![feature::FRAMES.to_owned()],
-            capabilities: self.export.capabilities.iter().filter_map(|capability| capability.parse().ok()).collect(),
-            interfaces: self
-                .described
-                .iter()
-                .map(|interface| Offer::Described(Box::new((*interface).clone())))
-                .collect(),
-        };
+        let answer = about(self.export, &self.described, &[feature::FRAMES]);
         match serde_json::to_vec(&answer) {
             Ok(answer) => self.send(|out| message::write_answer(out, id, &answer)),
             Err(error) => refuse(code::INTERNAL, error.to_string()),

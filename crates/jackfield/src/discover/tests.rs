@@ -101,6 +101,27 @@ fn a_file_that_only_looks_like_a_plugin_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_wasm_file_is_a_plugin_executable_or_not() {
+    check(
+        &[
+            ("a/Hello_world.wasm", ""),
+            ("*a/greet.wasm", "#!/usr/bin/python3"),
+            ("a/notes.wasm.txt", ""),
+            ("a/.hidden.wasm", ""),
+            ("a/one/plugin.toml", "name = 'one'\nentry = 'two.wasm'"),
+            ("a/one/two.wasm", ""),
+            ("a/my plugin.wasm", ""),
+        ],
+        expect![[r#"
+            greet: wasm a/greet.wasm from a/greet.wasm (bare)
+            hello-world: wasm a/Hello_world.wasm from a/Hello_world.wasm (bare)
+            one: wasm a/one/two.wasm from a/one/plugin.toml
+            my plugin refused: a/my plugin.wasm: "my plugin" is not a plugin's name: 1 to 64 of `a` to `z`, `0` to `9` and `-`, the first not `-`
+        "#]],
+    );
+}
+
+#[test]
 fn a_manifest_makes_a_plugin_of_its_directory() {
     check(
         &[
@@ -214,9 +235,9 @@ fn what_is_given_by_path_is_a_plugin_or_refused() {
         &["a/one", "a/readme.md", "a", "a/gone"],
         expect![[r#"
             resize: process a/one/run from a/one/plugin.toml
-            a refused: a: neither a library, nor a program, nor a directory with a manifest
+            a refused: a: neither a library, nor a program, nor WebAssembly, nor a directory with a manifest
             gone refused: a/gone: cannot be read
-            readme refused: a/readme.md: neither a library, nor a program, nor a directory with a manifest
+            readme refused: a/readme.md: neither a library, nor a program, nor WebAssembly, nor a directory with a manifest
         "#]],
     );
 }

@@ -4,11 +4,13 @@
 //! file exists or a mechanism is built in is known later, and those errors want a line, too.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Fault, ManifestProblem, did_you_mean};
+use super::units::{parse_duration, parse_size};
 
 /// Something, and the byte of the text at which it starts.
 #[derive(Clone, Debug)]
@@ -241,6 +243,48 @@ impl Named {
             Value::Integer(integer) => Ok(*integer),
             _ => Err(self.wrong_type("an integer")),
         }
+    }
+
+    /// A number from 1 of what is called `things`.
+    pub(super) fn count<T: TryFrom<i64>>(&self, things: &str) -> Result<T, Fault> {
+        let number = self.integer()?;
+        let count = T::try_from(number).ok().filter(|_| number > 0);
+        count.ok_or_else(|| self.bad(format_args!("{number} {things}; the least is 1")))
+    }
+
+    pub(super) fn duration(&self) -> Result<Duration, Fault> {
+        match &self.value.value {
+            Value::Text(text) => parse_duration(text).map_err(|error| self.bad(error)),
+            _ => Err(self.wrong_type("a duration, as in \"5s\"")),
+        }
+    }
+
+    pub(super) fn duration_above_zero(&self) -> Result<Duration, Fault> {
+        match self.duration()? {
+            Duration::ZERO => Err(self.bad("no time at all; the least is \"1ms\"")),
+            duration => Ok(duration),
+        }
+    }
+
+    /// A size in bytes, at least 1.
+    pub(super) fn size(&self) -> Result<u64, Fault> {
+        let bytes = match &self.value.value {
+            Value::Text(text) => parse_size(text).map_err(|error| self.bad(error))?,
+            Value::Integer(bytes) => {
+                u64::try_from(*bytes).map_err(|_| self.bad(format_args!("{bytes} bytes; the least is 1")))?
+            }
+            _ => return Err(self.wrong_type("a size, as in \"16MiB\" or 4096")),
+        };
+        match bytes {
+            0 => Err(self.bad("0 bytes; the least is 1")),
+            bytes => Ok(bytes),
+        }
+    }
+
+    /// A size of something held in memory.
+    pub(super) fn memory_size(&self) -> Result<usize, Fault> {
+        let bytes = self.size()?;
+        usize::try_from(bytes).map_err(|_| self.bad(format_args!("{bytes} bytes do not fit this platform")))
     }
 
     /// The items of a list, called `args[0]`.

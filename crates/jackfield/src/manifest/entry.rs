@@ -140,3 +140,8 @@ impl<'a> LibraryName<'a> {
         })
     }
 }
+
+/// Whether a file is called like WebAssembly.
+pub(crate) fn is_wasm(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "wasm")
+}

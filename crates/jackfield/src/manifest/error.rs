@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use jackfield_protocol::InterfaceError;
 
-use super::UnknownMechanism;
 use super::limits::LimitRefusal;
+use super::{MechanismKind, UnknownMechanism};
 
 /// A manifest that cannot be used.
 ///
@@ -129,10 +129,14 @@ pub enum ManifestProblem {
         why: String,
     },
     /// Something set that the mechanism has no use for.
-    #[error("`{key}` is set, and a native plugin is not started as a program")]
-    NotForNative {
+    #[error("`{key}` is set, and {why}")]
+    NoUse {
         /// The key.
         key: &'static str,
+        /// The mechanism.
+        mechanism: MechanismKind,
+        /// Why it has no use for it.
+        why: &'static str,
     },
     /// A limit that would not hold.
     #[error(transparent)]

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::MechanismKind;
-use super::document::{Keys, Named, Table, Value};
+use super::document::{Keys, Named, Table};
 use super::error::Fault;
-use super::units::{parse_duration, parse_size};
-use crate::limits::Limits;
+use crate::limits::{Limits, STACK_BYTES_MAX};
 
 /// The limits a manifest sets. What is `None` keeps the host's value.
 ///
@@ -15,19 +14,50 @@ use crate::limits::Limits;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitsSpec {
-    /// `start_timeout`; at least 1 ms. `process` only.
+    /// `start_timeout`; at least 1 ms. Not for `native`.
     pub start_timeout: Option<Duration>,
-    /// `call_timeout`; at least 1 ms. `process` only.
+    /// `call_timeout`; at least 1 ms. Not for `native`.
     pub call_timeout: Option<Duration>,
-    /// `stop_grace`; 0 kills without waiting. `process` only.
+    /// `stop_grace`; 0 kills without waiting. Not for `native`.
     pub stop_grace: Option<Duration>,
     /// `answer_bytes`; at least 1.
     pub answer_bytes: Option<u64>,
-    /// `calls_in_flight`; at least 1. `process` only.
+    /// `calls_in_flight`; at least 1. Not for `native`.
     pub calls_in_flight: Option<usize>,
-    /// `call_bytes_in_flight`; at least 1. `process` only.
+    /// `call_bytes_in_flight`; at least 1. Not for `native`.
     pub call_bytes_in_flight: Option<usize>,
+    /// `memory`; at least 1. `wasm` only.
+    pub memory: Option<u64>,
+    /// `table_elements`; at least 1. `wasm` only.
+    pub table_elements: Option<u64>,
+    /// `stack`; 1 to 64 MiB. `wasm` only.
+    pub stack: Option<usize>,
+    /// `fuel`; at least 1. `wasm` only.
+    pub fuel: Option<u64>,
+    /// `log_bytes`; at least 1. `wasm` only.
+    pub log_bytes: Option<u64>,
+    /// `module_bytes`; at least 1. `wasm` only.
+    pub module_bytes: Option<u64>,
+    /// `compile_timeout`; at least 1 ms. `wasm` only.
+    pub compile_timeout: Option<Duration>,
 }
+
+/// The keys of `[limits]`.
+const KEYS: [&str; 13] = [
+    "start_timeout",
+    "call_timeout",
+    "stop_grace",
+    "answer_bytes",
+    "calls_in_flight",
+    "call_bytes_in_flight",
+    "memory",
+    "table_elements",
+    "stack",
+    "fuel",
+    "log_bytes",
+    "module_bytes",
+    "compile_timeout",
+];
 
 /// A limit that was set and that the mechanism cannot enforce.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,13 +74,29 @@ impl MechanismKind {
     /// The limits that the mechanism cannot enforce, by their names in a manifest, each with the reason.
     pub const fn unenforced(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            MechanismKind::Process => &[],
+            MechanismKind::Wasm => &[],
+            MechanismKind::Process => &[
+                ("memory", "nothing bounds the memory of a program"),
+                ("table_elements", "a program has no tables"),
+                ("stack", "the operating system decides on the stack of a program"),
+                ("fuel", "the instructions of a program are not counted"),
+                ("log_bytes", "the lines of a program do not say which call they belong to"),
+                ("module_bytes", "a program is started by the operating system, however large it is"),
+                ("compile_timeout", "a program is not compiled by its host"),
+            ],
             MechanismKind::Native => &[
                 ("start_timeout", "the operating system cannot be interrupted while it loads a native plugin"),
                 ("call_timeout", "a native plugin cannot be stopped in the middle of a call"),
                 ("stop_grace", "a native plugin stays in memory, so that nothing waits for its end"),
                 ("calls_in_flight", "a native plugin is called on its callers' threads, however many they are"),
                 ("call_bytes_in_flight", "a native plugin reads its arguments from its callers' memory"),
+                ("memory", "a native plugin allocates in the memory of its host"),
+                ("table_elements", "a native plugin has no tables"),
+                ("stack", "a native plugin is called on the stacks of its callers"),
+                ("fuel", "the instructions of a native plugin are not counted"),
+                ("log_bytes", "the lines of a native plugin do not say which call they belong to"),
+                ("module_bytes", "a native plugin is loaded by the operating system, however large it is"),
+                ("compile_timeout", "a native plugin is not compiled by its host"),
             ],
         }
     }
@@ -76,7 +122,14 @@ impl LimitsSpec {
             "stop_grace" => self.stop_grace.is_some(),
             "answer_bytes" => self.answer_bytes.is_some(),
             "calls_in_flight" => self.calls_in_flight.is_some(),
-            _ => self.call_bytes_in_flight.is_some(),
+            "call_bytes_in_flight" => self.call_bytes_in_flight.is_some(),
+            "memory" => self.memory.is_some(),
+            "table_elements" => self.table_elements.is_some(),
+            "stack" => self.stack.is_some(),
+            "fuel" => self.fuel.is_some(),
+            "log_bytes" => self.log_bytes.is_some(),
+            "module_bytes" => self.module_bytes.is_some(),
+            _ => self.compile_timeout.is_some(),
         };
         let refused = mechanism.unenforced().iter().filter(|(limit, _)| is_set(limit));
         refused.map(|&(limit, why)| LimitRefusal { limit, mechanism, why }).collect()
@@ -85,6 +138,7 @@ impl LimitsSpec {
     /// `limits` with what is set here in place of what is there.
     pub fn apply(&self, limits: &Limits) -> Limits {
         let bytes_in_flight = self.call_bytes_in_flight;
+        let stack = self.stack.unwrap_or(limits.stack_bytes_max);
         let mut applied = limits.clone();
         applied.start_timeout = self.start_timeout.unwrap_or(limits.start_timeout);
         applied.call_timeout = self.call_timeout.unwrap_or(limits.call_timeout);
@@ -92,71 +146,50 @@ impl LimitsSpec {
         applied.answer_bytes_max = self.answer_bytes.unwrap_or(limits.answer_bytes_max);
         applied.calls_in_flight_max = self.calls_in_flight.unwrap_or(limits.calls_in_flight_max);
         applied.call_bytes_in_flight_max = bytes_in_flight.unwrap_or(limits.call_bytes_in_flight_max);
+        applied.memory_bytes_max = self.memory.unwrap_or(limits.memory_bytes_max);
+        applied.table_elements_max = self.table_elements.unwrap_or(limits.table_elements_max);
+        // What a manifest says was checked; what the host says is here.
+        applied.stack_bytes_max = stack.min(STACK_BYTES_MAX);
+        applied.fuel_max = self.fuel.or(limits.fuel_max);
+        applied.log_bytes_max = self.log_bytes.unwrap_or(limits.log_bytes_max);
+        applied.module_bytes_max = self.module_bytes.unwrap_or(limits.module_bytes_max);
+        applied.compile_timeout = self.compile_timeout.unwrap_or(limits.compile_timeout);
         applied
     }
 
     /// Reads the table, and refuses where it stands what `mechanism` cannot enforce.
     pub(super) fn read(table: Table, mechanism: MechanismKind) -> Result<Self, Fault> {
-        const KEYS: [&str; 6] =
-            ["start_timeout", "call_timeout", "stop_grace", "answer_bytes", "calls_in_flight", "call_bytes_in_flight"];
         let mut keys = Keys::new("limits.", table, &KEYS)?;
         let written = KEYS.map(|key| keys.take(key));
-        let [start_timeout, call_timeout, stop_grace, answer_bytes, calls, call_bytes] = &written;
+        let value = |key| written[KEYS.iter().position(|known| *known == key)?].as_ref();
         let spec = Self {
-            start_timeout: start_timeout.as_ref().map(duration_above_zero).transpose()?,
-            call_timeout: call_timeout.as_ref().map(duration_above_zero).transpose()?,
-            stop_grace: stop_grace.as_ref().map(duration).transpose()?,
-            answer_bytes: answer_bytes.as_ref().map(size).transpose()?,
-            calls_in_flight: calls.as_ref().map(count).transpose()?,
-            call_bytes_in_flight: call_bytes.as_ref().map(memory_size).transpose()?,
+            start_timeout: value("start_timeout").map(Named::duration_above_zero).transpose()?,
+            call_timeout: value("call_timeout").map(Named::duration_above_zero).transpose()?,
+            stop_grace: value("stop_grace").map(Named::duration).transpose()?,
+            answer_bytes: value("answer_bytes").map(Named::size).transpose()?,
+            calls_in_flight: value("calls_in_flight").map(|calls| calls.count("calls")).transpose()?,
+            call_bytes_in_flight: value("call_bytes_in_flight").map(Named::memory_size).transpose()?,
+            memory: value("memory").map(Named::size).transpose()?,
+            table_elements: value("table_elements").map(|elements| elements.count("elements")).transpose()?,
+            stack: value("stack").map(stack_size).transpose()?,
+            fuel: value("fuel").map(|fuel| fuel.count("units")).transpose()?,
+            log_bytes: value("log_bytes").map(Named::size).transpose()?,
+            module_bytes: value("module_bytes").map(Named::size).transpose()?,
+            compile_timeout: value("compile_timeout").map(Named::duration_above_zero).transpose()?,
         };
         if let Some(refusal) = spec.refusals(mechanism).into_iter().next() {
-            let culprit = KEYS.iter().zip(&written).find(|(key, _)| **key == refusal.limit);
-            let place = culprit.and_then(|(_, value)| value.as_ref()).map(|named| named.value.at);
-            return Err(Fault::at(place.unwrap_or(0), refusal));
+            let place = value(refusal.limit).map_or(0, |named| named.value.at);
+            return Err(Fault::at(place, refusal));
         }
         Ok(spec)
     }
 }
 
-fn duration(written: &Named) -> Result<Duration, Fault> {
-    match &written.value.value {
-        Value::Text(text) => parse_duration(text).map_err(|error| written.bad(error)),
-        _ => Err(written.wrong_type("a duration, as in \"5s\"")),
-    }
-}
-
-fn duration_above_zero(written: &Named) -> Result<Duration, Fault> {
-    match duration(written)? {
-        Duration::ZERO => Err(written.bad("no time at all; the least is \"1ms\"")),
-        duration => Ok(duration),
-    }
-}
-
-fn size(written: &Named) -> Result<u64, Fault> {
-    let bytes = match &written.value.value {
-        Value::Text(text) => parse_size(text).map_err(|error| written.bad(error))?,
-        Value::Integer(bytes) => {
-            u64::try_from(*bytes).map_err(|_| written.bad(format_args!("{bytes} bytes; the least is 1")))?
+fn stack_size(written: &Named) -> Result<usize, Fault> {
+    match written.memory_size()? {
+        bytes if bytes > STACK_BYTES_MAX => {
+            Err(written.bad(format_args!("{bytes} bytes; the most is {} MiB", STACK_BYTES_MAX >> 20)))
         }
-        _ => return Err(written.wrong_type("a size, as in \"16MiB\" or 4096")),
-    };
-    match bytes {
-        0 => Err(written.bad("0 bytes; the least is 1")),
         bytes => Ok(bytes),
-    }
-}
-
-/// A size of something held in memory.
-fn memory_size(written: &Named) -> Result<usize, Fault> {
-    let bytes = size(written)?;
-    usize::try_from(bytes).map_err(|_| written.bad(format_args!("{bytes} bytes do not fit this platform")))
-}
-
-fn count(written: &Named) -> Result<usize, Fault> {
-    let number = written.integer()?;
-    match usize::try_from(number) {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(written.bad(format_args!("{number} calls; the least is 1"))),
     }
 }

@@ -3,6 +3,7 @@ use std::error::Error as _;
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::limits::Limits;
 
 const LINUX: Platform = Platform { os: "linux", arch: "x86_64" };
 
@@ -30,6 +31,32 @@ fn check_toml(toml: &str, expected: Expect) {
 
 fn check_json(json: &str, expected: Expect) {
     expected.assert_eq(&read(&[("plugin.json", json)]));
+}
+
+/// The value of `key`, or what is wrong, for a WebAssembly plugin with `toml` below two lines. Beside
+/// the manifest lie the directories `data` and `out`.
+fn check_wasm(toml: &str, key: &str, expected: Expect) {
+    let outer = tempfile::tempdir().expect("a directory");
+    for directory in ["p", "p/data", "p/out", "beside"] {
+        fs::create_dir(outer.path().join(directory)).expect("a directory");
+    }
+    fs::write(outer.path().join("p/x.wasm"), "").expect("a file");
+    let file = outer.path().join("p/plugin.toml");
+    fs::write(&file, format!("name = 'x'\nentry = 'x.wasm'\n{toml}")).expect("a file");
+    let text = match Manifest::read_on(LINUX, &file) {
+        Ok(manifest) => match key {
+            "config" => format!("{:?}", manifest.config),
+            "abi" => format!("{:?}", manifest.abi),
+            "instances" => format!("{:?}", manifest.instances),
+            "sandbox" => format!("{:?}", manifest.sandbox),
+            "limits" => format!("{:?}", manifest.limits),
+            _ => format!("{:?} {:?}", manifest.args, manifest.env),
+        },
+        Err(error) => error.to_string(),
+    };
+    let resolved = outer.path().canonicalize().expect("a directory");
+    let text = text.replace(&*resolved.to_string_lossy(), "…").replace(&*outer.path().to_string_lossy(), "…");
+    expected.assert_eq(text.strip_prefix("…/p/").unwrap_or(&text));
 }
 
 /// What is wrong with `toml` below a name and an entry, on lines 1 and 2.
@@ -90,6 +117,14 @@ fn a_manifest_says_all_there_is_to_say() {
             env: {
                 "LEVEL": "3",
             },
+            config: {},
+            abi: None,
+            instances: Shared,
+            sandbox: Grants {
+                read: {},
+                write: {},
+                hosts: [],
+            },
             interfaces: [
                 InterfaceId {
                     package: "demo:image",
@@ -145,6 +180,13 @@ fn a_manifest_says_all_there_is_to_say() {
                 call_bytes_in_flight: Some(
                     1000000,
                 ),
+                memory: None,
+                table_elements: None,
+                stack: None,
+                fuel: None,
+                log_bytes: None,
+                module_bytes: None,
+                compile_timeout: None,
             },
         }"#]]
     .assert_eq(&read_toml);
@@ -287,9 +329,268 @@ fn a_native_plugin_has_no_limit_that_would_not_hold() {
 }
 
 #[test]
+fn a_key_that_the_mechanism_has_no_use_for_is_refused() {
+    for (entry, mechanism) in [("libx.so", MechanismKind::Native), ("run.py", MechanismKind::Process)] {
+        for (limit, why) in mechanism.unenforced() {
+            let is_duration = limit.ends_with("timeout") || limit.ends_with("grace");
+            let value = if is_duration { "'1s'" } else { "1" };
+            let text = read(&[("plugin.toml", &format!("name = 'x'\nentry = '{entry}'\nlimits.{limit} = {value}"))]);
+            let column = "limits. = ".len() + limit.len() + 1;
+            assert_eq!(text, format!("plugin.toml:3:{column}: `{limit}` is set, and {why}"));
+        }
+    }
+    check_more("instances = 'fresh'", expect!["plugin.toml:3:13: `instances` is set, and a program is one instance"]);
+    check_more(
+        "config = { a = 'b' }",
+        expect!["plugin.toml:3:10: `config` is set, and only WebAssembly can be an Extism plugin"],
+    );
+    check_more(
+        "abi = 'extism'",
+        expect!["plugin.toml:3:7: `abi` is set, and only WebAssembly can be an Extism plugin"],
+    );
+    check_more(
+        "[sandbox]\nnet.hosts = []",
+        expect!["plugin.toml:3:1: `sandbox` is set, and nothing keeps a program from what its user may reach"],
+    );
+    let native = |toml: &str| format!("name = 'x'\nentry = 'libx.so'\n{toml}");
+    check_toml(
+        &native("env = {}"),
+        expect!["plugin.toml:3:7: `env` is set, and a native plugin is not started as a program"],
+    );
+    check_toml(
+        &native("instances = 'fresh'"),
+        expect!["plugin.toml:3:13: `instances` is set, and a native plugin has the instance that its library makes"],
+    );
+    check_toml(
+        &native("abi = 'extism'"),
+        expect!["plugin.toml:3:7: `abi` is set, and only WebAssembly can be an Extism plugin"],
+    );
+    check_toml(
+        &native("sandbox = {}"),
+        expect![
+            "plugin.toml:3:11: `sandbox` is set, and nothing keeps a native plugin from what the host itself may reach"
+        ],
+    );
+}
+
+#[test]
+fn a_wasm_plugin_is_given_arguments_variables_and_a_configuration() {
+    check_wasm("args = ['-v']\nenv = { A = '1' }", "given", expect![[r#"["-v"] {"A": "1"}"#]]);
+    check_wasm("config = { 'a=b' = '', c = 'd' }", "config", expect![[r#"{"a=b": "", "c": "d"}"#]]);
+    check_wasm(
+        "config.level = 3",
+        "config",
+        expect!["plugin.toml:3:16: `config.level` is a string, got the integer 3"],
+    );
+    check_wasm("config = 'x'", "config", expect![[r#"plugin.toml:3:10: `config` is a table, got the string "x""#]]);
+    check_wasm("abi = 'extism'", "abi", expect!["Some(Extism)"]);
+    check_wasm(
+        "abi = 'wasi'",
+        "abi",
+        expect![[
+            r#"plugin.toml:3:7: `abi`: "wasi" is not an ABI that a module may be said to have; there is `extism`"#
+        ]],
+    );
+}
+
+#[test]
+fn instances_are_shared_or_fresh_or_pooled() {
+    check_wasm("", "instances", expect!["Shared"]);
+    check_wasm("instances = 'shared'", "instances", expect!["Shared"]);
+    check_wasm("instances = 'fresh'", "instances", expect!["Fresh"]);
+    check_wasm(
+        "instances = { pool = { max = 8, idle = '5m', max_calls = 10_000 } }",
+        "instances",
+        expect!["Pool(PoolSpec { max: 8, idle: 300s, max_calls: Some(10000) })"],
+    );
+    check_wasm("instances.pool.max = 2", "instances", expect!["Pool(PoolSpec { max: 2, idle: 60s, max_calls: None })"]);
+    check_wasm(
+        "[instances.pool]\nmax = 2\nidle = '0s'",
+        "instances",
+        expect!["Pool(PoolSpec { max: 2, idle: 0ns, max_calls: None })"],
+    );
+    let cores = PoolSpec::default().max;
+    assert_eq!(cores, std::thread::available_parallelism().expect("a number").get());
+    check_wasm(
+        "instances = 'pool'",
+        "instances",
+        expect!["plugin.toml:3:13: `instances`: a pool is written `{ pool = {} }`"],
+    );
+    check_wasm(
+        "instances = 'frsh'",
+        "instances",
+        expect![[
+            r#"plugin.toml:3:13: `instances`: "frsh" is neither `shared` nor `fresh` nor a table with `pool`; did you mean `fresh`?"#
+        ]],
+    );
+    check_wasm(
+        "instances = 8",
+        "instances",
+        expect![[r#"plugin.toml:3:13: `instances` is "shared", "fresh" or a table with `pool`, got the integer 8"#]],
+    );
+    check_wasm("instances = {}", "instances", expect!["plugin.toml:3:13: `instances.pool` is missing"]);
+    check_wasm(
+        "instances = { pol = {} }",
+        "instances",
+        expect!["plugin.toml:3:15: unknown key `instances.pol`; did you mean `instances.pool`?"],
+    );
+    check_wasm(
+        "instances = { pool = 8 }",
+        "instances",
+        expect!["plugin.toml:3:22: `instances.pool` is a table, got the integer 8"],
+    );
+    check_wasm(
+        "instances.pool.max = 0",
+        "instances",
+        expect!["plugin.toml:3:22: `instances.pool.max`: 0 instances; the least is 1"],
+    );
+    check_wasm(
+        "instances.pool.max_calls = -1",
+        "instances",
+        expect!["plugin.toml:3:28: `instances.pool.max_calls`: -1 calls; the least is 1"],
+    );
+    check_wasm(
+        "instances.pool.idle = 60",
+        "instances",
+        expect![[r#"plugin.toml:3:23: `instances.pool.idle` is a duration, as in "5s", got the integer 60"#]],
+    );
+    check_wasm(
+        "instances.pool.max_call = 60",
+        "instances",
+        expect!["plugin.toml:3:16: unknown key `instances.pool.max_call`; did you mean `instances.pool.max_calls`?"],
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_sandbox_grants_directories_and_hosts_and_nothing_else() {
+    check_wasm("", "sandbox", expect!["Grants { read: {}, write: {}, hosts: [] }"]);
+    check_wasm(
+        "[sandbox]
+        fs.read = { '/data/' = 'data', '/usr' = '/usr/.' }
+        fs.write = { '/' = '../beside' }
+        net.hosts = ['A.example.org', '*.b.org:443', '[::1]:80', '*']",
+        "sandbox",
+        expect![[
+            r#"Grants { read: {"/data": "…/p/data", "/usr": "/usr"}, write: {"/": "…/beside"}, hosts: ["a.example.org", "*.b.org:443", "[::1]:80", "*"] }"#
+        ]],
+    );
+    check_wasm(
+        "[sandbox.fs]\nread = { '/data' = 'gone' }",
+        "sandbox",
+        expect![[r#"plugin.toml:4:20: `sandbox.fs.read."/data"`: `gone` does not exist"#]],
+    );
+    check_wasm(
+        "sandbox.fs.write = { '/data' = 'x.wasm' }",
+        "sandbox",
+        expect![[r#"plugin.toml:3:32: `sandbox.fs.write."/data"`: `x.wasm` is not a directory"#]],
+    );
+    check_wasm(
+        "sandbox.fs.write = { '/data' = '' }",
+        "sandbox",
+        expect![[r#"plugin.toml:3:32: `sandbox.fs.write."/data"`: `` is not a directory"#]],
+    );
+    check_wasm(
+        "sandbox.fs.write = { '/data' = 1 }",
+        "sandbox",
+        expect![[r#"plugin.toml:3:32: `sandbox.fs.write."/data"` is a string, got the integer 1"#]],
+    );
+    for guest in ["data", "", "/a/../b", "/a//b", "/./a", "//"] {
+        let text = format!("sandbox.fs.read = {{ '{guest}' = 'data' }}");
+        let outer = tempfile::tempdir().expect("a directory");
+        let file = outer.path().join("plugin.toml");
+        fs::write(outer.path().join("x.wasm"), "").expect("a file");
+        fs::write(&file, format!("name = 'x'\nentry = 'x.wasm'\n{text}")).expect("a file");
+        let error = Manifest::read(&file).expect_err("not a path of the guest").to_string();
+        let why = "is not a path of the guest: it begins with `/` and is without `.` and `..`";
+        assert!(error.ends_with(&format!("plugin.toml:3:21: `sandbox.fs.read`: {guest:?} {why}")), "{error}");
+    }
+    check_wasm(
+        "sandbox.fs.read = { '/a' = 'data', '/a/' = 'out' }",
+        "sandbox",
+        expect![[r#"plugin.toml:3:36: `sandbox.fs.read`: "/a" is granted twice"#]],
+    );
+    check_wasm(
+        "sandbox.fs.read = { '/a' = 'data' }\nsandbox.fs.write = { '/a' = 'out' }",
+        "sandbox",
+        expect![[r#"plugin.toml:4:22: `sandbox.fs.write`: "/a" is granted twice"#]],
+    );
+    check_wasm("sandbox.fs.exec = {}", "sandbox", expect!["plugin.toml:3:12: unknown key `sandbox.fs.exec`"]);
+    check_wasm(
+        "sandbox.net.host = []",
+        "sandbox",
+        expect!["plugin.toml:3:13: unknown key `sandbox.net.host`; did you mean `sandbox.net.hosts`?"],
+    );
+    check_wasm(
+        "sandbox.net.hosts = ['a.org', 'https://b.org/']",
+        "sandbox",
+        expect![[
+            r#"plugin.toml:3:31: `sandbox.net.hosts[1]`: "https://b.org/" is not a host: a host is without scheme and path"#
+        ]],
+    );
+    check_wasm(
+        "sandbox.net.hosts = ['a.org:0']",
+        "sandbox",
+        expect![[
+            r#"plugin.toml:3:22: `sandbox.net.hosts[0]`: "a.org:0" is not a host: a host is a name, `*.` and a name, an address or `*`, and may end in `:` and a port"#
+        ]],
+    );
+    check_wasm(
+        "sandbox.net.hosts = 'a.org'",
+        "sandbox",
+        expect![[r#"plugin.toml:3:21: `sandbox.net.hosts` is a list, got the string "a.org""#]],
+    );
+}
+
+#[test]
+fn a_wasm_plugin_has_every_limit() {
+    check_wasm(
+        "[limits]
+        memory = '64MiB'
+        table_elements = 10
+        stack = '64MiB'
+        fuel = 1_000_000
+        log_bytes = '1kB'
+        module_bytes = 1
+        compile_timeout = '1m'",
+        "limits",
+        expect![
+            "LimitsSpec { start_timeout: None, call_timeout: None, stop_grace: None, answer_bytes: None, calls_in_flight: None, call_bytes_in_flight: None, memory: Some(67108864), table_elements: Some(10), stack: Some(67108864), fuel: Some(1000000), log_bytes: Some(1000), module_bytes: Some(1), compile_timeout: Some(60s) }"
+        ],
+    );
+    check_wasm(
+        "limits.stack = '65MiB'",
+        "limits",
+        expect!["plugin.toml:3:16: `limits.stack`: 68157440 bytes; the most is 64 MiB"],
+    );
+    check_wasm("limits.fuel = 0", "limits", expect!["plugin.toml:3:15: `limits.fuel`: 0 units; the least is 1"]);
+    check_wasm(
+        "limits.fuel = '1s'",
+        "limits",
+        expect![[r#"plugin.toml:3:15: `limits.fuel` is an integer, got the string "1s""#]],
+    );
+    check_wasm(
+        "limits.table_elements = 0",
+        "limits",
+        expect!["plugin.toml:3:25: `limits.table_elements`: 0 elements; the least is 1"],
+    );
+    check_wasm("limits.memory = 0", "limits", expect!["plugin.toml:3:17: `limits.memory`: 0 bytes; the least is 1"]);
+}
+
+#[test]
+fn what_a_manifest_does_not_limit_the_host_does() {
+    let host = Limits { stack_bytes_max: 1 << 30, fuel_max: Some(7), ..Limits::default() };
+    let mut spec = LimitsSpec { memory: Some(1), ..LimitsSpec::default() };
+    let applied = spec.apply(&host);
+    assert_eq!((applied.memory_bytes_max, applied.stack_bytes_max, applied.fuel_max), (1, 64 << 20, Some(7)));
+    spec.fuel = Some(9);
+    assert_eq!(spec.apply(&host).fuel_max, Some(9));
+}
+
+#[test]
 fn the_mechanism_is_told_from_the_entry_or_said() {
     let mechanism = |toml: &str| {
-        let text = read(&[("plugin.toml", toml), ("libx.so.1.2", ""), ("x.dll", "")]);
+        let text = read(&[("plugin.toml", toml), ("libx.so.1.2", ""), ("x.dll", ""), ("x.wasm", "")]);
         text.lines().find(|line| line.contains("mechanism")).unwrap_or_default().trim().to_owned()
     };
     assert_eq!(mechanism("name = 'x'\nentry = 'libx.so'"), "mechanism: Native,");
@@ -297,7 +598,9 @@ fn the_mechanism_is_told_from_the_entry_or_said() {
     assert_eq!(mechanism("name = 'x'\nentry = 'x.dll'"), "mechanism: Native,");
     assert_eq!(mechanism("name = 'x'\nentry = 'run.py'"), "mechanism: Process,");
     assert_eq!(mechanism("name = 'x'\nentry = 'libx.so'\nmechanism = 'process'"), "mechanism: Process,");
-    check_more("mechanism = 'wasm'", expect!["plugin.toml:3:13: mechanism `wasm` is not built into this host"]);
+    assert_eq!(mechanism("name = 'x'\nentry = 'x.wasm'"), "mechanism: Wasm,");
+    assert_eq!(mechanism("name = 'x'\nentry = 'run.py'\nmechanism = 'wasm'"), "mechanism: Wasm,");
+    check_more("mechanism = 'grpc'", expect!["plugin.toml:3:13: mechanism `grpc` is not built into this host"]);
     check_more(
         "mechanism = 'nativ'",
         expect![[r#"plugin.toml:3:13: no mechanism is called "nativ"; did you mean `native`?"#]],

@@ -64,13 +64,14 @@ impl NativeSession {
             return Err(Cause::Unavailable { why });
         }
         let encoding = outbound.encoding;
+        let arguments = outbound.arguments.bytes();
         let call = Call {
             size: size_of::<Call>() as u32,
             encoding: encoding as u32,
             function: Str::of(&outbound.function.name),
             index: outbound.function.position.unwrap_or(NO_INDEX),
             reserved: 0,
-            arguments: Str { data: outbound.arguments.as_ptr(), len: outbound.arguments.len() },
+            arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: u64::try_from(outbound.timeout.as_micros()).unwrap_or(NO_DEADLINE),
             traceparent: Str::EMPTY,
         };
@@ -78,8 +79,8 @@ impl NativeSession {
         let ended = self.registrations[outbound.interface].call(&call, &mut bytes, self.answer_bytes_max);
         let text = |bytes: &Buffer| String::from_utf8_lossy(bytes).into_owned();
         match ended {
-            status::OK => Ok(Answer { ok: true, encoding, bytes }),
-            status::OWN_ERROR => Ok(Answer { ok: false, encoding, bytes }),
+            status::OK => Ok(Answer::encoded(true, encoding, bytes)),
+            status::OWN_ERROR => Ok(Answer::encoded(false, encoding, bytes)),
             status::UNIMPLEMENTED => Err(Cause::Unimplemented { hint: String::new() }),
             status::BAD_ARGUMENTS => Err(Cause::Refused { why: text(&bytes) }),
             status::PANICKED => Err(Cause::Panicked { message: text(&bytes) }),

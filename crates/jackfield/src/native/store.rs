@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::LibraryError;
+use crate::private_dir::{self, Closed};
 
 /// Path of a copy with exactly `bytes`, made now or before.
 pub(super) fn private_copy(cache_dir: &Path, bytes: &[u8], entry: &Path) -> Result<PathBuf, LibraryError> {
@@ -16,9 +17,9 @@ pub(super) fn private_copy(cache_dir: &Path, bytes: &[u8], entry: &Path) -> Resu
     let root = cache_dir.join("native");
     let directory = root.join(hash);
     let failed = |source| LibraryError::Copy { directory: directory.clone(), source };
-    make_private(&root).map_err(failed)?;
+    private_dir::make(&root).map_err(failed)?;
     check_private(&root)?;
-    make_private(&directory).map_err(failed)?;
+    private_dir::make(&directory).map_err(failed)?;
     check_private(&directory)?;
     let copy = directory.join(entry.file_name().unwrap_or(entry.as_os_str()));
     // A copy that is there is compared, not trusted: it may have been cut short or changed.
@@ -46,42 +47,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-#[cfg(unix)]
-fn make_private(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(directory)
-}
-
-#[cfg(not(unix))]
-fn make_private(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)
-}
-
 /// Refuses a directory in which somebody else could change a copy between check and load.
-#[cfg(unix)]
 fn check_private(directory: &Path) -> Result<(), LibraryError> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let failed = |source| LibraryError::Copy { directory: directory.to_owned(), source };
-    let seen = fs::symlink_metadata(directory).map_err(failed)?;
-    let me = rustix::process::geteuid().as_raw();
-    let why = if !seen.is_dir() {
-        "it is no directory".to_owned()
-    } else if seen.uid() != me {
-        format!("it belongs to user {}, this host runs as {me}", seen.uid())
-    } else if seen.mode() & 0o022 != 0 {
-        format!("others can write to it (mode {:o})", seen.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(LibraryError::CopiesNotPrivate { directory: directory.to_owned(), why })
-}
-
-#[cfg(not(unix))]
-fn check_private(_: &Path) -> Result<(), LibraryError> {
-    // A user's local application data is private to that user on Windows.
-    Ok(())
+    let directory = directory.to_owned();
+    match private_dir::check(&directory, Closed::ToWriters) {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(LibraryError::CopiesNotPrivate { directory, why }),
+        Err(source) => Err(LibraryError::Copy { directory, source }),
+    }
 }
 
 #[cfg(all(test, unix))]

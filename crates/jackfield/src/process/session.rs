@@ -89,6 +89,7 @@ impl ProcessSession {
     /// Appends the message of a call.
     fn write_call(&self, outbound: &Outbound<'_>, id: u64, out: &mut Vec<u8>) {
         let left = u64::try_from(outbound.timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let arguments = outbound.arguments.bytes();
         match (outbound.encoding, outbound.function.position) {
             (Encoding::Binary, Some(position)) => {
                 let number = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
@@ -99,16 +100,16 @@ impl ProcessSession {
                     trace_len: 0,
                     id,
                     deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
-                    body_len: u32::try_from(outbound.arguments.len()).unwrap_or(u32::MAX),
+                    body_len: u32::try_from(arguments.len()).unwrap_or(u32::MAX),
                 };
-                out.reserve(HEADER_LEN + outbound.arguments.len());
+                out.reserve(HEADER_LEN + arguments.len());
                 out.extend_from_slice(&header.to_bytes());
-                out.extend_from_slice(&outbound.arguments);
+                out.extend_from_slice(&arguments);
             }
             _ => {
                 let method = format!("{}.{}", self.prefixes[outbound.interface], outbound.function.name);
                 let meta = Meta { deadline_ms: Some(left), ..Meta::default() };
-                message::write_request(out, id, &method, &outbound.arguments, &meta);
+                message::write_request(out, id, &method, &arguments, &meta);
             }
         }
     }
@@ -443,7 +444,7 @@ fn answer(shared: &Shared, ok: bool, encoding: Encoding, value: &[u8]) -> Result
     }
     let mut bytes = Buffer::new();
     bytes.extend_from_slice(value);
-    Ok(Answer { ok, encoding, bytes })
+    Ok(Answer::encoded(ok, encoding, bytes))
 }
 
 fn too_large(shared: &Shared, bytes: u64) -> Cause {

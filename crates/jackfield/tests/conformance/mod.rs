@@ -1,6 +1,6 @@
 //! What holds for every mechanism and encoding: the suite that a new mechanism has to pass.
 //!
-//! Not here: what only one of them promises (`lifecycle_process.rs`, `native_crash.rs`) and what is
+//! Not here: what holds where one instance makes several calls at once (`beside.rs`), what only one of them promises (`lifecycle_process.rs`, `native_crash.rs`) and what is
 //! refused (`bad_input_*.rs`).
 
 #[path = "../../../../fixtures/api/arbitrary.rs"]
@@ -39,6 +39,8 @@ macro_rules! each_mechanism {
         }
     )*};
 }
+#[allow(unused_imports, reason = "only for the mechanisms of `beside.rs`")]
+pub(crate) use each_mechanism;
 
 // ---- Calls ------------------------------------------------------------------------------------
 
@@ -309,6 +311,7 @@ each_mechanism! {
         let of_mechanism = match run.mechanism {
             Mechanism::Native => (MechanismKind::Native, false),
             Mechanism::Process => (MechanismKind::Process, true),
+            Mechanism::Extism | Mechanism::Component | Mechanism::Command => (MechanismKind::Wasm, false),
         };
         assert_eq!((info.mechanism, info.process.is_some()), of_mechanism);
     }
@@ -452,21 +455,6 @@ each_mechanism! {
         assert_eq!(rascal.echo("next".into()).await, Ok("next".into()));
         assert_eq!(Client::plugin(&rascal).info().calls.ended(Status::Panicked), 2);
         assert_eq!(Client::plugin(&rascal).info().state.as_str(), "ready");
-    }
-
-    async fn a_call_that_takes_its_time_keeps_nobody_waiting_after_a_panic(run) {
-        let host = run.host("misbehave").await;
-        let rascal = misbehave(&host, "misbehave");
-        let slow = rascal.blocking();
-        // A thread that nobody waits for: its call never ends.
-        std::thread::spawn(move || slow.wait("for ever".into(), vec![]));
-        while rascal.waiting().await != Ok(1) {}
-        says(&ended(rascal.panic("no".into()).await), &["panicked"]);
-        let next = tokio::time::timeout(std::time::Duration::from_secs(10), async move {
-            // A native call blocks its thread.
-            tokio::spawn(async move { rascal.echo("next".into()).await }).await.expect("it ran")
-        });
-        assert_eq!(next.await.expect("an answer in time"), Ok("next".into()));
     }
 
     async fn calls_beside_a_panic_are_answered(run) {

@@ -9,6 +9,8 @@
 pub(crate) mod fixtures;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
+#[cfg(feature = "wasm")]
+pub(crate) mod wat;
 pub(crate) mod watch;
 
 use std::error::Error;
@@ -30,6 +32,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) enum Mechanism {
     Native,
     Process,
+    /// A core module by the Extism ABI, and by the direct path where values are binary.
+    Extism,
+    Component,
+    /// A WASI command.
+    Command,
 }
 
 /// One run of the conformance suite: a mechanism and an encoding.

@@ -1,0 +1,249 @@
+//! Extism plugins: core modules that pass everything through a memory of their host's.
+//!
+//! A call puts the canonical JSON of its arguments where the guest asks for its input, runs the export of the
+//! function's name, and reads what the guest has set as its output or as its error. Plugins that were
+//! published for other hosts run unchanged; one that says nothing of its functions offers each as
+//! `name(input: string) -> string`, and then input and output are text as it is.
+//!
+//! Modules of our own SDK are Extism plugins, and have a second face: `direct.rs`.
+//!
+//! Guaranteed: an offset, a length or a handle that a guest names is checked before a byte is touched; the
+//! memory that lies with the host is bounded by `memory_bytes`; HTTP goes where the manifest says and nowhere
+//! else, and a slow server keeps no thread of the application's.
+//!
+//! Not here: functions of the application's own (`extism:host/user`), of which there are none yet.
+
+mod direct;
+mod exports;
+mod functions;
+#[cfg(feature = "wasm-http")]
+mod http;
+pub(super) mod imports;
+mod memory;
+mod state;
+
+use std::sync::{Arc, OnceLock};
+
+use jackfield_protocol::Encoding;
+use jackfield_protocol::call::Cause;
+use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime_wasi::I32Exit;
+
+use super::WasmError;
+use super::guest::{Guest, Watch};
+use super::kind::{Ended, Request};
+use crate::mechanism::{About, FunctionName, Spec};
+
+use direct::Direct;
+use exports::{Described, Exports, Gives, Start};
+
+pub(super) use state::State;
+
+/// The module that an Extism plugin imports the host's functions from.
+pub(super) const ENV: &str = "extism:host/env";
+
+/// The module that it imports functions of an application from.
+pub(super) const USER: &str = "extism:host/user";
+
+/// The export by which a module of our SDK says what it is.
+pub(super) const ABOUT: &str = "jackfield_about";
+
+/// An end of a call that is not a trap of the guest's own: what it is to be reported as.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Broke(pub(super) Cause);
+
+/// What all instances share.
+pub(super) struct Plugin {
+    pre: InstancePre<Guest>,
+    state: State,
+    shared: Arc<Shared>,
+}
+
+/// What is known of the module.
+struct Shared {
+    exports: Exports,
+    /// Which function is which, once it is described.
+    described: OnceLock<Described>,
+    /// All that it imports are functions of Extism that never wait.
+    alone: bool,
+}
+
+/// One instance.
+pub(super) struct Live {
+    store: Store<Guest>,
+    instance: Instance,
+    shared: Arc<Shared>,
+    /// As [`Exports::callable`]; found when first called.
+    functions: Vec<Option<Function>>,
+    /// Found when first called.
+    direct: Option<Direct>,
+    watch: Arc<Watch>,
+    spent: bool,
+}
+
+enum Function {
+    Code(TypedFunc<(), i32>),
+    Nothing(TypedFunc<(), ()>),
+}
+
+impl Plugin {
+    pub(super) fn link(engine: &Engine, module: &Module, spec: &Spec) -> Result<Self, WasmError> {
+        let mut linker = Linker::new(engine);
+        let own = |error: wasmtime::Error| WasmError::Engine { what: format!("{error:#}") };
+        functions::add(&mut linker).map_err(own)?;
+        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi).map_err(own)?;
+        let pre = imports::link(&linker, module)?;
+        let alone = module.imports().all(|import| import.module() == ENV && import.name() != "http_request");
+        let shared = Shared { exports: Exports::of(module), described: OnceLock::new(), alone };
+        Ok(Self { pre, state: State::new(spec, imports::wants_http(module)), shared: Arc::new(shared) })
+    }
+
+    /// What the store of each instance begins with.
+    pub(super) fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    pub(super) async fn instantiate(&self, mut store: Store<Guest>) -> wasmtime::Result<Live> {
+        let watch = Arc::clone(&store.data().watch);
+        store.data_mut().extism.begin(b"", None);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        if matches!(self.shared.exports.start, Start::Initialize | Start::Haskell { initialize: true }) {
+            instance.get_typed_func::<(), ()>(&mut store, "_initialize")?.call_async(&mut store, ()).await?;
+        }
+        match self.shared.exports.start {
+            Start::Constructors => {
+                let constructors = instance.get_typed_func::<(), ()>(&mut store, "__wasm_call_ctors")?;
+                constructors.call_async(&mut store, ()).await?;
+            }
+            Start::Haskell { .. } => {
+                let runtime = instance.get_typed_func::<(i32, i32), ()>(&mut store, "hs_init")?;
+                runtime.call_async(&mut store, (0, 0)).await?;
+            }
+            Start::Initialize | Start::Nothing => {}
+        }
+        let functions = self.shared.exports.callable.iter().map(|_| None).collect();
+        Ok(Live { store, instance, shared: Arc::clone(&self.shared), functions, direct: None, watch, spent: false })
+    }
+
+    /// A module of our SDK says it all; of another, the manifest may; else each export is a function from
+    /// text to text.
+    pub(super) async fn describe(&mut self, live: &mut Live, spec: &Spec) -> Result<About, WasmError> {
+        let exports = &self.shared.exports;
+        let (about, described) = if exports.direct {
+            let about = live.about(spec).await?;
+            let described = exports.of_sdk(&about)?;
+            (about, described)
+        } else if !spec.declared.interfaces.is_empty() || !spec.declared.descriptions.is_empty() {
+            exports.declared(spec)?
+        } else {
+            exports.text(spec)?
+        };
+        // It is described once: what it is does not change while it is linked.
+        let _ = self.shared.described.set(described);
+        Ok(about)
+    }
+
+    pub(super) fn function(&self, interface: usize, function: &FunctionName) -> Option<usize> {
+        self.shared.described.get()?.function(&self.shared.exports, interface, function)
+    }
+}
+
+impl Live {
+    pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
+        let called = self.shared.described.get().and_then(|described| described.called(request.function));
+        let Some(called) = called else {
+            return Ended::Well(Err(Cause::Unimplemented { hint: String::new() }));
+        };
+        match (request.encoding, called.export, called.direct) {
+            (Encoding::Json, Some(export), _) => self.call_export(export, called.text, called.own_error, request).await,
+            (_, _, Some(position)) => self.call_direct(position, request).await,
+            (encoding, ..) => {
+                let why = format!("an Extism function takes JSON, not {encoding}");
+                Ended::Well(Err(Cause::Refused { why }))
+            }
+        }
+    }
+
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
+    pub(super) fn store(&mut self) -> &mut Store<Guest> {
+        &mut self.store
+    }
+
+    pub(super) fn runs_here(&self) -> bool {
+        self.shared.alone
+    }
+
+    /// Whether it ended well and can nevertheless not be called again: its `_start` has run, or it exited.
+    pub(super) fn spent(&self) -> bool {
+        self.spent
+    }
+
+    async fn call_export(&mut self, export: usize, text: bool, own_error: bool, request: &Request<'_>) -> Ended {
+        let arguments = request.arguments.bytes();
+        let state = &mut self.store.data_mut().extism;
+        match text {
+            false => state.begin(&arguments, Some(request.timeout)),
+            true => match exports::text_in(&arguments) {
+                Ok(input) => state.begin(input.as_bytes(), Some(request.timeout)),
+                Err(why) => return Ended::Well(Err(Cause::Refused { why })),
+            },
+        }
+        if let Err(error) = self.find(export) {
+            return Ended::Broken(error);
+        }
+        let run = match &self.functions[export] {
+            Some(Function::Code(function)) => run(function, &mut self.store, (), request.here).await,
+            Some(Function::Nothing(function)) => run(function, &mut self.store, (), request.here).await.map(|()| 0),
+            None => unreachable!("it was found"),
+        };
+        let code = match run {
+            Ok(code) => code,
+            // An exit that says that all is well, which is how a `_start` ends.
+            Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {
+                self.spent = true;
+                0
+            }
+            Err(error) => return Ended::Broken(error),
+        };
+        self.spent |= self.shared.exports.callable[export].starts;
+        Ended::Well(self.store.data().extism.answer(code, text, own_error, request.answer_bytes_max))
+    }
+
+    fn find(&mut self, export: usize) -> wasmtime::Result<()> {
+        if self.functions[export].is_some() {
+            return Ok(());
+        }
+        let known = &self.shared.exports.callable[export];
+        let function = self.instance.get_module_export(&mut self.store, &known.at).and_then(|found| found.into_func());
+        let function = function.ok_or_else(|| wasmtime::format_err!("`{}` is no function", known.name))?;
+        self.functions[export] = Some(match known.gives {
+            Gives::Code => Function::Code(function.typed(&self.store)?),
+            Gives::Nothing => Function::Nothing(function.typed(&self.store)?),
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
+
+/// Runs a function on this thread's stack, or on one of its own, which it can be left on for a while.
+async fn run<P, R>(
+    function: &TypedFunc<P, R>,
+    store: &mut Store<Guest>,
+    parameters: P,
+    here: bool,
+) -> wasmtime::Result<R>
+where
+    P: WasmParams + Sync,
+    R: WasmResults + Sync,
+{
+    match here {
+        true => function.call(store, parameters),
+        false => function.call_async(store, parameters).await,
+    }
+}

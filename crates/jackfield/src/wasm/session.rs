@@ -1,0 +1,192 @@
+//! Talks to a WebAssembly plugin: on the caller's thread, as long as the call is short.
+//!
+//! A call is begun where it is made. Most are over before the first tick of the clock, and then nothing was
+//! handed to another thread; one that takes longer gives the thread back at each tick, and goes on where it
+//! is awaited.
+
+use std::future::Future as _;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use jackfield_protocol::Encoding;
+use jackfield_protocol::call::{Answer, Cause};
+
+use super::instances::{Admitted, First, Instances, Lent, Maker, within};
+use super::kind::{Ended, Live, Passed, Plugin, Request};
+use super::trap;
+use crate::mechanism::{About, Arguments, Boxed, FunctionName, Inbound, Outbound, Session, Spec};
+
+pub(super) struct WasmSession {
+    about: About,
+    instances: Arc<Instances>,
+    answer_bytes_max: usize,
+    fuel: Option<u64>,
+}
+
+impl WasmSession {
+    pub(super) fn new(spec: Arc<Spec>, plugin: Plugin, maker: Maker, first: First) -> Self {
+        let mut about = first.about.clone();
+        if about.speaks.is_empty() {
+            about.speaks = plugin.speaks().to_owned();
+        }
+        Self {
+            about,
+            instances: Instances::new(plugin, maker, first.into_live()),
+            answer_bytes_max: usize::try_from(spec.limits.answer_bytes_max).unwrap_or(usize::MAX),
+            fuel: spec.limits.fuel_max,
+        }
+    }
+}
+
+impl Session for WasmSession {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn call(&self, outbound: Outbound<'_>) -> Inbound {
+        if let Some(why) = self.ended() {
+            return Inbound::Now(Err(Cause::Unavailable { why }));
+        }
+        let Some(function) = self.instances.plugin().function(outbound.interface, outbound.function) else {
+            return Inbound::Now(Err(Cause::Unimplemented { hint: String::new() }));
+        };
+        let bytes = outbound.arguments.len();
+        let call = Call {
+            function,
+            encoding: outbound.encoding,
+            arguments: outbound.arguments,
+            answer_bytes_max: self.answer_bytes_max,
+            fuel: self.fuel,
+            timeout: outbound.timeout,
+        };
+        if outbound.blocking
+            && let Some(lent) = self.instances.take_here()
+        {
+            return Inbound::Now(
+                Instances::admit(&*self.instances, bytes).and_then(|_admitted| make_here(lent, &call)),
+            );
+        }
+        let admitted = match Instances::admit(Arc::clone(&self.instances), bytes) {
+            Ok(admitted) => admitted,
+            Err(cause) => return Inbound::Now(Err(cause)),
+        };
+        let lent = self.instances.take_now();
+        let mut made: Boxed<'static, _> = Box::pin(make(admitted, lent, call));
+        // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
+        match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Inbound::Now(answer),
+            Poll::Pending => Inbound::Later(made),
+        }
+    }
+
+    fn takes_whole(&self, interface: usize, function: &FunctionName) -> bool {
+        let plugin = self.instances.plugin();
+        plugin.function(interface, function).is_some_and(|function| plugin.takes_whole(function))
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.instances.is_closed().then(|| "it was stopped".to_owned())
+    }
+
+    fn stop(&self, _idle: bool) -> Boxed<'_, ()> {
+        Box::pin(async { self.instances.close() })
+    }
+
+    fn abandon(&self) {
+        self.instances.close();
+    }
+
+    fn process(&self) -> Option<u32> {
+        None
+    }
+}
+
+struct Call {
+    function: usize,
+    encoding: Encoding,
+    arguments: Arguments,
+    answer_bytes_max: usize,
+    fuel: Option<u64>,
+    timeout: Duration,
+}
+
+impl Call {
+    fn request(&self, timeout: Duration, here: bool) -> Request<'_> {
+        Request {
+            function: self.function,
+            encoding: self.encoding,
+            arguments: Passed::of(&self.arguments),
+            answer_bytes_max: self.answer_bytes_max,
+            timeout,
+            here,
+        }
+    }
+
+    /// Gives the instance the fuel for this call, where there is a limit.
+    fn refuel(&self, live: &mut Live) -> wasmtime::Result<()> {
+        self.fuel.map_or(Ok(()), |fuel| live.refuel(fuel))
+    }
+}
+
+/// Makes a call whose caller waits on this thread, in an instance in which nothing waits: without a stack of
+/// its own, or anything else on the heap.
+fn make_here<P>(mut lent: Lent<&Instances, P>, call: &Call) -> Result<Answer, Cause> {
+    let live = lent.live();
+    live.watch().begin_here(call.timeout);
+    let ended = match call.refuel(live) {
+        Ok(()) => {
+            let request = call.request(call.timeout, true);
+            match pin!(live.call(&request)).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => Ended::Broken(wasmtime::Error::msg("it waits, and imports nothing that does")),
+            }
+        }
+        Err(error) => Ended::Broken(error),
+    };
+    settle(lent, ended, call.timeout)
+}
+
+/// Keeps the instance if the call ended well, and says how it did.
+fn settle<I: Deref<Target = Instances>, P>(
+    mut lent: Lent<I, P>,
+    ended: Ended,
+    timeout: Duration,
+) -> Result<Answer, Cause> {
+    let watch = lent.live().watch();
+    match ended {
+        Ended::Well(answer) => {
+            watch.rest();
+            lent.give_back();
+            answer
+        }
+        Ended::Broken(error) => Err(trap::cause(&error, watch.take_notes(), timeout)),
+    }
+}
+
+/// Makes a call in an instance, the one lent or the next that is free.
+async fn make(admitted: Admitted, lent: Option<Lent>, call: Call) -> Result<Answer, Cause> {
+    let instances = admitted.instances();
+    let mut timeout = call.timeout;
+    let mut lent = match lent {
+        Some(lent) => lent,
+        None => {
+            let begun = std::time::Instant::now();
+            let lent = instances.take(timeout).await?;
+            timeout = super::left(timeout, begun);
+            lent
+        }
+    };
+    let live = lent.live();
+    live.watch().begin(timeout);
+    let ended = match call.refuel(live) {
+        Ok(()) => within(timeout, instances.runtime(), live.call(&call.request(timeout, false))).await,
+        Err(error) => Some(Ended::Broken(error)),
+    };
+    match ended {
+        Some(ended) => settle(lent, ended, call.timeout),
+        None => Err(Cause::Timeout { after: call.timeout }),
+    }
+}

@@ -1,0 +1,196 @@
+//! The limits and grants of a WebAssembly plugin hold, and what happens when it hits one stays with it.
+
+#![cfg(feature = "wasm")]
+
+mod suite;
+
+use std::time::Duration;
+
+use jackfield::{CallOptions, Plugin, Status};
+use serde_json::{Value, json};
+
+use suite::{Plugins, ended, in_time, says};
+
+/// Each function uses up something.
+const GREEDY: &str = r#"(module
+    (memory (export "memory") 1)
+    (table $table (export "table") 1 funcref)
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "spin") (loop (br 0)))
+    (func (export "count") (param i64) (result i64) (local $n i64)
+        (loop $more
+            (local.set $n (i64.add (local.get $n) (i64.const 1)))
+            (br_if $more (i64.lt_u (local.get $n) (local.get 0))))
+        (local.get $n))
+    (func (export "bomb")
+        (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+        unreachable)
+    (func (export "modest") (result i32) (memory.grow (i32.const 100000)))
+    (func (export "tables")
+        (loop $more (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 1000)) (i32.const -1))))
+        unreachable)
+    (func $deep (export "deep") (result i32) (i32.add (call $deep) (i32.const 1)))
+    (func (export "calls") (result i32)
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (global.get $calls))
+    (func (export "trap") unreachable)
+)"#;
+
+async fn plugin(plugins: &Plugins, name: &str, manifest: &str) -> (jackfield::Host, Plugin) {
+    plugins.add_wat(name, GREEDY, manifest);
+    let host = plugins.host().await;
+    assert!(host.refused().is_empty(), "{:?}", host.refused());
+    let plugin = host.plugin(name).expect("the plugin");
+    (host, plugin)
+}
+
+fn within(ms: u64) -> CallOptions {
+    CallOptions { timeout: Some(Duration::from_millis(ms)) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_without_end_ends_at_its_deadline_and_its_sibling_does_not() {
+    let plugins = Plugins::new();
+    let (_host, greedy) = plugin(&plugins, "greedy", "instances = { pool = { max = 2 } }").await;
+    let sibling = {
+        let greedy = greedy.clone();
+        tokio::spawn(async move { greedy.call("count", json!([2_000_000_000_u64])).await })
+    };
+    for _ in 0..3 {
+        let spun = in_time(greedy.call_with(&within(100), "spin", Value::Null)).await;
+        assert_eq!(ended(spun), "timeout: call of `spin` of plugin `greedy`: no answer after 100ms");
+    }
+    assert_eq!(in_time(sibling).await.expect("it ran"), Ok(json!(2_000_000_000_u64)));
+    assert_eq!(greedy.info().state.as_str(), "ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_call_ends_no_other() {
+    let plugins = Plugins::new();
+    let (_host, greedy) = plugin(&plugins, "greedy", "instances = { pool = { max = 2 } }").await;
+    let sibling = {
+        let greedy = greedy.clone();
+        tokio::spawn(async move { greedy.call("count", json!([1_000_000_000_u64])).await })
+    };
+    for _ in 0..10 {
+        let cancelled = tokio::time::timeout(Duration::from_millis(20), greedy.call("spin", Value::Null)).await;
+        assert!(cancelled.is_err(), "it never ends by itself");
+    }
+    assert_eq!(in_time(sibling).await.expect("it ran"), Ok(json!(1_000_000_000_u64)));
+    assert_eq!(greedy.info().calls.ended(Status::Cancelled), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_guest_that_computes_leaves_the_thread_to_others() {
+    let plugins = Plugins::new();
+    let (_host, greedy) = plugin(&plugins, "greedy", "").await;
+    let spinning = tokio::spawn(async move { greedy.call_with(&within(2_000), "spin", Value::Null).await });
+    // On the runtime's only thread: were it held by the guest, no turn would come before its end.
+    let mut turns = 0;
+    while !spinning.is_finished() {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    assert!(turns > 20, "{turns} turns");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_call_may_use_is_bounded() {
+    let plugins = Plugins::new();
+    let limits = "[limits]\nmemory = \"1MiB\"\ntable_elements = 5000\nfuel = 1000000\nstack = \"64KiB\"";
+    let (_host, greedy) = plugin(&plugins, "greedy", limits).await;
+    for (function, parts) in [
+        ("bomb", ["limit: ", "limit `memory`: it wanted 1114112 bytes of memory of 1048576 allowed"]),
+        ("tables", ["limit: ", "limit `table_elements`: it wanted 5001 elements of tables of 5000 allowed"]),
+        ("spin", ["limit: ", "limit `fuel`"]),
+        ("deep", ["limit: ", "limit `stack`"]),
+    ] {
+        says(&ended(in_time(greedy.call(function, Value::Null)).await), &parts);
+        assert_eq!(greedy.call("calls", Value::Null).await, Ok(json!(1)), "a new instance after `{function}`");
+    }
+    // A guest that takes no for an answer goes on.
+    assert_eq!(greedy.call("modest", Value::Null).await, Ok(json!(-1)));
+    assert_eq!(greedy.call("calls", Value::Null).await, Ok(json!(2)));
+    // Fuel is for each call, not for all together.
+    for _ in 0..5 {
+        assert_eq!(greedy.call("count", json!([100_000])).await, Ok(json!(100_000)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_are_shared_fresh_or_pooled_as_the_manifest_says() {
+    let plugins = Plugins::new();
+    let (_shared, shared) = plugin(&plugins, "shared", "").await;
+    let (_fresh, fresh) = plugin(&plugins, "fresh", "instances = \"fresh\"").await;
+    let (_worn, worn) = plugin(&plugins, "worn", "instances = { pool = { max = 1, max_calls = 2 } }").await;
+    for (plugin, counts) in [(shared, [1, 2, 3, 4]), (fresh, [1, 1, 1, 1]), (worn, [1, 2, 1, 2])] {
+        for count in counts {
+            assert_eq!(plugin.call("calls", Value::Null).await, Ok(json!(count)), "{}", plugin.name());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_trap_the_next_call_gets_a_new_instance() {
+    let plugins = Plugins::new();
+    let (_host, greedy) = plugin(&plugins, "greedy", "").await;
+    assert_eq!(greedy.call("calls", Value::Null).await, Ok(json!(1)));
+    says(&ended(greedy.call("trap", Value::Null).await), &["crashed: ", "wasm trap: wasm `unreachable`"]);
+    assert_eq!(greedy.call("calls", Value::Null).await, Ok(json!(1)));
+    assert_eq!(greedy.info().state.as_str(), "ready");
+}
+
+// ---- Grants -------------------------------------------------------------------------------------
+
+/// Answers with WASI's error numbers: 0 is success, 8 a file descriptor that is none, 76 not capable.
+const CURIOUS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 100) "note.txt")
+    (data (i32.const 120) "../note.txt")
+    (func (export "read") (result i32)
+        (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 8)
+            (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 0)))
+    (func (export "climb") (result i32)
+        (call $open (i32.const 3) (i32.const 0) (i32.const 120) (i32.const 11)
+            (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 0)))
+    (func (export "write") (result i32)
+        (call $open (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 8)
+            (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 0)))
+    (func (export "variables") (result i32)
+        (drop (call $environ (i32.const 0) (i32.const 4))) (i32.load (i32.const 0))))"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_variables_are_there_when_they_are_granted_and_not_otherwise() {
+    let plugins = Plugins::new();
+    let data = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(data.path().join("inner")).expect("a directory");
+    for file in ["note.txt", "inner/note.txt"] {
+        std::fs::write(data.path().join(file), "a note").expect("a file");
+    }
+    let grant = |key: &str| format!("[sandbox]\n{key} = {{ \"/data\" = {:?} }}", data.path().join("inner"));
+    plugins.add_wat("nothing", CURIOUS, "");
+    plugins.add_wat("reader", CURIOUS, &grant("fs.read"));
+    plugins.add_wat("writer", CURIOUS, &grant("fs.write"));
+    plugins.add_wat("knower", CURIOUS, "env = { LANG = \"uz\" }");
+    let host = plugins.host().await;
+    assert!(host.refused().is_empty(), "{:?}", host.refused());
+    for (name, function, expected) in [
+        ("nothing", "read", false),
+        ("nothing", "write", false),
+        ("reader", "read", true),
+        ("reader", "climb", false),
+        ("reader", "write", false),
+        ("writer", "read", true),
+        ("writer", "climb", false),
+        ("writer", "write", true),
+    ] {
+        let answer = host.plugin(name).expect("a plugin").call(function, Value::Null).await.expect("an answer");
+        assert_eq!(answer == json!(0), expected, "{name} {function}: {answer}");
+    }
+    for (name, count) in [("nothing", 0), ("knower", 1)] {
+        assert_eq!(host.plugin(name).expect("a plugin").call("variables", Value::Null).await, Ok(json!(count)));
+    }
+}
