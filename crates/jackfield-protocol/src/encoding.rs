@@ -33,8 +33,7 @@ impl Encoding {
             Encoding::Json => {
                 serde_json::to_writer(out, &Encode(value)).map_err(|error| EncodeError { what: error.to_string() })
             }
-            Encoding::Binary => postcard::to_extend(&Encode(value), Appending(out))
-                .map(|_| ())
+            Encoding::Binary => postcard::serialize_with_flavor(&Encode(value), Appending(out))
                 .map_err(|error| EncodeError { what: error.to_string() }),
         }
     }
@@ -64,12 +63,25 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// postcard wants to own what it appends to.
+/// Appends to a vector that is not postcard's. Strings and bytes are copied as a whole: what comes with
+/// postcard takes them one by one, which a compiler that saves space does not make good.
 struct Appending<'a>(&'a mut Vec<u8>);
 
-impl Extend<u8> for Appending<'_> {
-    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
-        self.0.extend(bytes);
+impl postcard::ser_flavors::Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

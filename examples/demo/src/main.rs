@@ -21,12 +21,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         greeters.len(),
         started.elapsed().as_millis()
     );
-    println!("  {:<18} {:<9} {:<16} {:>9}", "plugin", "mechanism", "greet(\"Ada\")", "a call");
+    println!("  {:<22} {:<9} {:<16} {:>9}", "plugin", "mechanism", "greet(\"Ada\")", "a call");
     for greeter in &greeters {
         let info = Client::plugin(greeter).info();
         let greeting = greeter.greet("Ada".to_owned()).await?;
         println!(
-            "  {:<18} {:<9} {:<16} {:>9}",
+            "  {:<22} {:<9} {:<16} {:>9}",
             info.name,
             info.mechanism.as_str(),
             greeting,

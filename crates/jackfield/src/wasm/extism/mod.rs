@@ -92,7 +92,10 @@ impl Plugin {
         let mut linker = Linker::new(engine);
         let own = |error: wasmtime::Error| WasmError::Engine { what: format!("{error:#}") };
         functions::add(&mut linker).map_err(own)?;
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi).map_err(own)?;
+        // Its functions take a while to define, and most plugins of this kind want none of them.
+        if module.imports().any(|import| import.module().starts_with("wasi")) {
+            wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi).map_err(own)?;
+        }
         let pre = imports::link(&linker, module)?;
         let alone = module.imports().all(|import| import.module() == ENV && import.name() != "http_request");
         let shared = Shared { exports: Exports::of(module), described: OnceLock::new(), alone };
