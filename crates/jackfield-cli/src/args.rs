@@ -44,6 +44,7 @@ pub(crate) enum Verb {
     /// Works with the interfaces of a plugin.
     #[command(subcommand)]
     Interface(InterfaceVerb),
+    #[cfg(feature = "wasm")]
     Pack(Pack),
     Completions(Completions),
 }
@@ -120,6 +121,7 @@ pub(crate) enum Format {
     Json,
 }
 
+#[cfg(feature = "wasm")]
 /// Makes something else of a plugin that was built for wasm32-unknown-unknown.
 ///
 /// The module must have been made with the SDK for Rust. It is run, without any access, to ask it what it
@@ -211,6 +213,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "wasm")]
     #[test]
     fn what_is_made_of_a_module_must_be_said() {
         check(

@@ -9,6 +9,7 @@ mod call;
 mod inspect;
 mod interface;
 mod list;
+#[cfg(feature = "wasm")]
 mod pack;
 
 mod arguments;
@@ -68,6 +69,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Interface(InterfaceVerb::Export(export)) => {
             Session::with(dirs, Some(&export.plugin), async |session| interface::export(session, &export, &out))
         }
+        #[cfg(feature = "wasm")]
         Verb::Pack(pack) => pack::run(&pack, &out),
         Verb::Completions(completions) => {
             let mut script = Vec::new();

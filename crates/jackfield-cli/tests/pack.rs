@@ -1,5 +1,7 @@
 //! `jackfield pack --component`, and what it makes, in a runtime for components that is not Jackfield's.
 
+#![cfg(feature = "wasm")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -161,7 +161,8 @@ impl Watch {
         self.here.store(false, Ordering::Relaxed);
         self.timeout.store(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.deadline.store(0, Ordering::Relaxed);
-        if self.noted.swap(false, Ordering::Relaxed) {
+        if self.noted.load(Ordering::Relaxed) {
+            self.noted.store(false, Ordering::Relaxed);
             *self.notes() = Notes::default();
         }
     }
