@@ -168,7 +168,10 @@ fn links_lead_to_files_of_the_repository() {
 /// A clone elsewhere has no neighbours of ours, and nobody's home.
 #[test]
 fn no_text_leads_out_of_the_repository() {
-    let around = root().parent().map(|around| format!("{}/", around.display())).filter(|around| around.len() > 1);
+    // A clone in the temporary directory has neighbours that our examples speak of, too.
+    let temporary = format!("{}/", std::env::temp_dir().display());
+    let around = root().parent().map(|around| format!("{}/", around.display()));
+    let around = around.filter(|around| around.len() > 1 && *around != temporary);
     let homes = ["ro", "home", "Users"].map(|home| match home {
         "ro" => format!("/{home}ot/"),
         home => format!("/{home}/"),

@@ -120,4 +120,17 @@ async fn the_other_plugins_of_the_sdk_answer_the_same_in_both_hosts() {
     compare(&mut reference, &zoo, &calls).await;
     let misbehave = fixtures::built(suite::Mechanism::Extism, "misbehave");
     compare(&mut reference, &misbehave, &[("echo", json!({"text": "x".repeat(100_000)}))]).await;
+    let skewed = fixtures::built(suite::Mechanism::Extism, "skewed");
+    let people =
+        json!([{"name": "Ada", "home": {"street": "Deichstraße", "zip": "20459"}}, {"name": "Bo", "home": null}]);
+    compare(&mut reference, &skewed, &[("count", json!({"people": people}))]).await;
+    let book = |title: &str, genre: &str, year: Option<u16>| {
+        let authors = ["Ada Lovelace"];
+        json!({"title": title, "authors": authors, "year": year, "genre": genre})
+    };
+    let books = json!([book("Notes", "science", Some(1843)), book("Poems of Ada", "poetry", None)]);
+    let query = |words: &str| json!({"words": words, "genre": null, "since": null});
+    let calls = ["ada", "poems", "", "nothing like it"]
+        .map(|words| ("search", json!({"books": books.clone(), "query": query(words)})));
+    compare(&mut reference, &zoo.join("../../plugins/library-rust-wasm"), &calls).await;
 }
