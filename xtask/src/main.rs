@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod codegen;
 mod cross;
 mod demo;
 mod plugins;
@@ -34,6 +35,8 @@ enum Xtask {
     Cross(cross::Args),
     /// Runs the benchmarks, or lists them.
     Bench(bench::Args),
+    /// Makes the code that is checked in anew, from what describes it.
+    Codegen,
     /// Runs what CI runs: all steps, or the ones named.
     Ci(ci::Args),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Xtask::Test(args) => test::run(&args),
         Xtask::Cross(args) => cross::run(&args),
         Xtask::Bench(args) => bench::run(&args),
+        Xtask::Codegen => codegen::run(),
         Xtask::Ci(args) => ci::run(&args),
     };
     match done {

@@ -23,6 +23,7 @@ pub mod dispatch;
 pub mod frame;
 pub mod message;
 pub mod native;
+pub mod protobuf;
 
 pub use call::{CallError, Status};
 pub use compare::{Comparison, Mismatch, compare};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::ExportError;
+use super::{ExportError, comment};
 use crate::interface::{Function, Interface};
 use crate::types::{TypeDef, TypeRef};
 
@@ -31,7 +31,7 @@ pub fn wit(interface: &Interface) -> Result<String, ExportError> {
     }
     let (namespace, package) = interface.id.package.split_once(':').unwrap_or(("", &interface.id.package));
     let mut text = format!("package {}:{}@{};\n\n", word(namespace), word(package), interface.id.version);
-    docs(&mut text, "", &interface.docs);
+    comment(&mut text, "", "///", &interface.docs);
     let _ = writeln!(text, "interface {} {{", word(&interface.id.name));
     let mut first = true;
     let mut apart = |text: &mut String| {
@@ -82,7 +82,7 @@ fn write_definition(text: &mut String, name: &str, definition: &TypeDef) -> Resu
 }
 
 fn write_function(text: &mut String, function: &Function) -> Result<(), ExportError> {
-    docs(text, "  ", &function.docs);
+    comment(text, "  ", "///", &function.docs);
     if function.idempotent {
         // WIT has no word for it; a comment that is no documentation says that it was known.
         text.push_str("  // idempotent\n");
@@ -91,7 +91,7 @@ fn write_function(text: &mut String, function: &Function) -> Result<(), ExportEr
         let ty = type_text(&param.ty, &|| format!("{}({})", function.name, param.name))?;
         Ok(format!("{}: {ty}", word(&param.name)))
     };
-    let params: Vec<String> = function.params.iter().map(param).collect::<Result<_, _>>()?;
+    let params: Vec<String> = function.params.iter().map(param).collect::<Result<_, ExportError>>()?;
     let result = match function.result.as_ref().filter(|ty| **ty != TypeRef::UNIT) {
         None => String::new(),
         Some(ty) => {
@@ -182,29 +182,6 @@ fn word(name: &str) -> String {
         true => format!("%{name}"),
         false => name.to_owned(),
     }
-}
-
-/// Documentation, each line of it after `///`.
-fn docs(text: &mut String, indent: &str, docs: &str) {
-    for line in docs.lines() {
-        let line = line.trim_end();
-        let space = if line.is_empty() { "" } else { " " };
-        let _ = write!(text, "{indent}///{space}");
-        line.chars().for_each(|c| match is_forbidden(c) {
-            true => text.extend(c.escape_unicode()),
-            false => text.push(c),
-        });
-        text.push('\n');
-    }
-}
-
-/// Characters that WIT allows nowhere, not even in a comment: those that make a terminal or a reader
-/// see something else than what is there, and those that Unicode advises against.
-fn is_forbidden(c: char) -> bool {
-    const ADVISED_AGAINST: [char; 8] =
-        ['\u{149}', '\u{673}', '\u{f77}', '\u{f79}', '\u{17a3}', '\u{17a4}', '\u{17b4}', '\u{17b5}'];
-    let overrides_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    overrides_direction || ADVISED_AGAINST.contains(&c) || c.is_control() && c != '\t'
 }
 
 #[cfg(test)]

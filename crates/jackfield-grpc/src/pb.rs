@@ -1,0 +1,16 @@
+//! Messages, clients and servers, made of the files in `proto/` by `cargo xtask codegen`.
+
+/// `plugin.GRPCBroker`, `plugin.GRPCController` and `plugin.GRPCStdio`: go-plugin's own services.
+pub mod plugin {
+    #![allow(clippy::all, missing_docs, reason = "generated")]
+    include!("generated/plugin.rs");
+}
+
+/// `jackfield.plugin.v1`: what a plugin says of itself, and calls over one stream.
+pub mod jackfield {
+    #![allow(clippy::all, missing_docs, reason = "generated")]
+    include!("generated/jackfield.plugin.v1.rs");
+}
+
+/// The files described, with what they import: an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");

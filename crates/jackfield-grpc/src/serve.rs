@@ -1,0 +1,47 @@
+//! The server side of a connection: any services of tonic's, without its transport.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::service::Routes;
+use tower_service::Service as _;
+
+use crate::channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::net::Stream;
+
+/// Calls that the other side may have dropped before we looked at them. Above it the connection is closed, for
+/// that is an attack elsewhere; here it is a host that cancels many calls at once.
+const DROPPED_CALLS_MAX: usize = 10_000;
+
+/// Serves a connection until it is closed.
+///
+/// When `stop` is ready, calls under way are finished, no new ones are taken, and the connection is closed.
+/// Streams that a service keeps open it has to end itself.
+pub async fn connection(stream: Stream, routes: Routes, stop: impl Future<Output = ()>) -> io::Result<()> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        // A router is always ready, and a clone of it is one count.
+        let answer = routes.clone().call(request);
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(None)
+        .max_pending_accept_reset_streams(DROPPED_CALLS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let mut stop = pin!(stop);
+    tokio::select! {
+        served = connection.as_mut() => return served.map_err(io::Error::other),
+        () = stop.as_mut() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(io::Error::other)
+}
