@@ -16,9 +16,11 @@ use jackfield_protocol::{
 };
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::mpsc;
 
 use crate::error::GetError;
-use crate::mechanism::{Arguments, FunctionName, Inbound, Offered, Outbound};
+use crate::exchange::{self, ValueStream};
+use crate::mechanism::{Arguments, FunctionName, Inbound, MethodInfo, Offered, Outbound};
 use crate::plugin::{Generation, Lease, Plugin, Shared};
 
 /// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
@@ -79,6 +81,33 @@ impl Plugin {
     ) -> Result<Value, CallError<Value>> {
         call_dynamic(&self.shared, options, function, arguments).await
     }
+
+    /// The method of one of the plugin's [services](crate::ServiceInfo), by the names that
+    /// [`Plugin::stream`] takes. None if there is none of this name, or more than one.
+    pub fn method(&self, name: &str) -> Option<MethodInfo> {
+        let lease = self.shared.lease().ok()?;
+        exchange::find(&lease.about, name).map(|found| found.info(&lease.about).clone())
+    }
+
+    /// Calls a method of one of the plugin's [services](crate::ServiceInfo), with any number of messages in
+    /// either direction.
+    ///
+    /// `method` is `proto.KV/Get`, or the end of it where that is enough, `KV/Get`. What is sent are the
+    /// messages as JSON, until the sender of `messages` is dropped; a method that takes one message wants
+    /// exactly one. The time-out is that of each message of the answer, not of the whole.
+    pub fn stream(
+        &self,
+        options: &CallOptions,
+        method: &str,
+        messages: mpsc::Receiver<Value>,
+    ) -> Result<ValueStream, CallError<Value>> {
+        let shared = &self.shared;
+        let fail = |cause: Cause| CallError::Failed(shared.failure(method, cause));
+        let lease = shared.lease().map_err(fail)?;
+        let found =
+            exchange::find(&lease.about, method).ok_or_else(|| fail(exchange::unknown(&lease.about, method)))?;
+        exchange::begin(shared, lease, options_timeout(shared, options), method, found, messages)
+    }
 }
 
 /// How a client calls.
@@ -114,8 +143,8 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
     if let Some(why) = lease.session.ended() {
         return Err(unavailable(Cause::Unavailable { why }));
     }
-    for required in &wanted.capabilities {
-        check_capability(shared, &lease, required)?;
+    if let Some((required, offered)) = lease.about.lacks(&wanted.capabilities) {
+        return Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered });
     }
     let (binding, comparison) = Binding::new(shared, &lease, interface, &wanted)?;
     drop(lease);
@@ -126,15 +155,6 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
         binding: ArcSwap::from_pointee(binding),
     });
     Ok(Client { client: caller.into(), plugin: plugin.clone(), comparison, interface: PhantomData })
-}
-
-fn check_capability(shared: &Shared, generation: &Generation, required: &Capability) -> Result<(), GetError> {
-    let offered = &generation.about.capabilities;
-    if offered.iter().any(|offered| offered.satisfies(required)) {
-        return Ok(());
-    }
-    let best = offered.iter().filter(|offered| offered.name == required.name).map(|offered| offered.version).max();
-    Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered: best })
 }
 
 /// A host's interface, matched with what one generation of a plugin offers.
@@ -339,7 +359,17 @@ async fn call_dynamic(
 ) -> Result<Value, CallError<Value>> {
     let fail = |cause: Cause| CallError::Failed(shared.failure(function, cause));
     let lease = shared.lease().map_err(fail)?;
-    let found = find(&lease, function).map_err(fail)?;
+    let found = match find(&lease, function) {
+        Ok(found) => found,
+        Err(cause) => match exchange::find(&lease.about, function) {
+            Some(method) => {
+                return exchange::one(shared, lease, options_timeout(shared, options), function, method, arguments)
+                    .await;
+            }
+            None if lease.about.interfaces.is_empty() => return Err(fail(exchange::unknown(&lease.about, function))),
+            None => return Err(fail(cause)),
+        },
+    };
     let described = found.offered.description.clone();
     let known = described.as_deref().and_then(|interface| Some((interface, interface.function(&found.function)?.1)));
     let arguments = match known {
@@ -359,7 +389,7 @@ async fn call_dynamic(
         function: &FunctionName { name: found.function.into(), position: found.position },
         encoding: Encoding::Json,
         arguments: Arguments::Encoded(encoded),
-        timeout: options.timeout.unwrap_or(shared.limits.call_timeout),
+        timeout: options_timeout(shared, options),
         blocking: false,
     });
     let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
@@ -391,6 +421,10 @@ async fn call_dynamic(
     };
     shared.counters.count(if answer.ok { Status::Ok } else { Status::Error });
     if answer.ok { Ok(value) } else { Err(CallError::Plugin(value)) }
+}
+
+fn options_timeout(shared: &Shared, options: &CallOptions) -> Duration {
+    options.timeout.unwrap_or(shared.limits.call_timeout)
 }
 
 struct Found<'a> {

@@ -51,6 +51,10 @@ pub enum LoadError {
     #[cfg(feature = "process")]
     #[error(transparent)]
     Start(#[from] crate::process::StartError),
+    /// The gRPC plugin did not start.
+    #[cfg(feature = "grpc")]
+    #[error(transparent)]
+    Grpc(#[from] crate::grpc::GrpcError),
     /// The WebAssembly file was not loaded.
     #[cfg(feature = "wasm")]
     #[error(transparent)]
@@ -78,6 +82,14 @@ pub enum LoadError {
         manifest: String,
         /// What the plugin says.
         plugin: String,
+    },
+    /// A capability that the host requires of every plugin is missing or too old.
+    #[error("it lacks a capability: the host requires `{required}`, the plugin {}", offers(*offered))]
+    Capability {
+        /// What is required.
+        required: Capability,
+        /// The version that the plugin offers, if any.
+        offered: Option<u32>,
     },
     /// A description that the plugin reports, or that its manifest names, cannot be used.
     #[error(transparent)]

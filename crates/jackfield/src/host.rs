@@ -197,6 +197,7 @@ pub struct HostBuilder {
     cache_dir: Option<PathBuf>,
     encoding: Option<Encoding>,
     only: Option<String>,
+    required: Vec<Capability>,
 }
 
 impl HostBuilder {
@@ -219,6 +220,14 @@ impl HostBuilder {
     #[must_use]
     pub fn only(mut self, name: impl Into<String>) -> Self {
         self.only = Some(name.into());
+        self
+    }
+
+    /// Requires a capability of every plugin, in this version or a later one. One that lacks it is refused
+    /// before any call of it. To require it of one plugin alone, [`Select::require`].
+    #[must_use]
+    pub fn require(mut self, capability: Capability) -> Self {
+        self.required.push(capability);
         self
     }
 
@@ -304,13 +313,15 @@ impl HostBuilder {
                     abi: manifest.abi,
                     grants: manifest.sandbox.clone(),
                 },
+                grpc: manifest.grpc.clone(),
             };
             let (turns, runtime) = (Arc::clone(&turns), runtime.clone());
+            let required = self.required.clone();
             let path = source.path().to_owned();
             starts.spawn(async move {
                 let _turn = turns.acquire_owned().await;
                 let name = manifest.name.clone();
-                let loaded = load(manifest, spec, &path, &runtime).await;
+                let loaded = load(manifest, spec, &required, &path, &runtime).await;
                 loaded.map_err(|reason| Refused { name, path, reason })
             });
         }
@@ -329,7 +340,13 @@ impl HostBuilder {
     }
 }
 
-async fn load(manifest: Manifest, spec: Spec, source: &Path, runtime: &Handle) -> Result<Plugin, LoadError> {
+async fn load(
+    manifest: Manifest,
+    spec: Spec,
+    required: &[Capability],
+    source: &Path,
+    runtime: &Handle,
+) -> Result<Plugin, LoadError> {
     let identity = Identity {
         name: spec.name.clone(),
         mechanism: manifest.mechanism,
@@ -339,7 +356,11 @@ async fn load(manifest: Manifest, spec: Spec, source: &Path, runtime: &Handle) -
     };
     let started = start(manifest.mechanism, spec, runtime).await?;
     let session = Arc::clone(&started.session);
-    match believe(session.about(), manifest) {
+    let believed = believe(session.about(), manifest).and_then(|about| match about.lacks(required) {
+        Some((required, offered)) => Err(LoadError::Capability { required: required.clone(), offered }),
+        None => Ok(about),
+    });
+    match believed {
         Ok(about) => {
             let shared = Shared::new(identity, runtime.clone(), started, about);
             Ok(Plugin { shared: Arc::new(shared) })
@@ -361,6 +382,8 @@ async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result
         }
         #[cfg(feature = "process")]
         MechanismKind::Process => Ok(crate::process::start(&spec, runtime).await?),
+        #[cfg(feature = "grpc")]
+        MechanismKind::Grpc => Ok(crate::grpc::start(&spec, runtime).await?),
         #[cfg(feature = "wasm")]
         MechanismKind::Wasm => Ok(crate::wasm::start(spec, runtime).await?),
         #[allow(unreachable_patterns)]
@@ -371,7 +394,7 @@ async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result
 /// Compares what a plugin says with what its manifest says, and adds the descriptions of the latter.
 fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
     let mut about = about.clone();
-    if about.interfaces.is_empty() {
+    if about.interfaces.is_empty() && about.services.is_empty() {
         return Err(LoadError::NoInterface);
     }
     let twice =

@@ -19,7 +19,7 @@
 //! The modules stand in the order in which they may name each other: none names one below itself.
 
 #![cfg_attr(
-    not(all(feature = "native", feature = "process", feature = "wasm")),
+    not(all(feature = "native", feature = "process", feature = "grpc", feature = "wasm")),
     allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
 )]
 
@@ -29,8 +29,18 @@ mod manifest;
 #[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
 
+#[cfg(any(feature = "process", feature = "wasm"))]
+mod json_rpc;
 mod mechanism;
+#[cfg(any(feature = "process", feature = "grpc"))]
+mod pending;
+#[cfg(any(feature = "process", feature = "grpc"))]
+mod program;
+#[cfg(any(feature = "process", feature = "grpc"))]
+mod room;
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 #[cfg(feature = "native")]
 pub mod native;
 #[cfg(feature = "process")]
@@ -43,6 +53,8 @@ mod error;
 mod observe;
 mod plugin;
 
+mod exchange;
+
 mod call;
 
 mod discover;
@@ -52,6 +64,7 @@ mod host;
 pub use call::{CallOptions, Client};
 pub use discover::Shadowed;
 pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
+pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Select};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
@@ -60,9 +73,10 @@ pub use jackfield_protocol::{
 };
 pub use limits::Limits;
 pub use manifest::{
-    Grants, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem, MechanismKind, PoolSpec,
-    Position, UnitError, UnknownMechanism, WasmAbi, parse_duration,
+    Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
+    MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
 };
+pub use mechanism::{MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
 

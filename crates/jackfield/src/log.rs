@@ -2,9 +2,13 @@
 //!
 //! Events have the target `jackfield::plugin` and the field `plugin`.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::{Map, Value};
 use tracing::Level;
 
 /// Lines kept of a plugin's output, for reports.
@@ -17,6 +21,8 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct PluginLog {
     plugin: String,
     tail: Mutex<Tail>,
+    /// Whether a runtime has begun to say why it dies: what follows belongs to it.
+    dying: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -27,14 +33,27 @@ struct Tail {
 
 impl PluginLog {
     pub(crate) fn new(plugin: &str) -> Self {
-        Self { plugin: plugin.to_owned(), tail: Mutex::default() }
+        Self { plugin: plugin.to_owned(), tail: Mutex::default(), dying: AtomicBool::new(false) }
     }
 
     /// A line that the plugin wrote to stderr.
     pub(crate) fn stderr(&self, line: &str) {
+        if let Some((level, line)) = hclog(line) {
+            self.keep(&line);
+            return self.forward(level, &line);
+        }
         self.keep(line);
-        let (level, line) = level_of(line);
-        self.forward(level, line);
+        let (level, text) = match level_of(line) {
+            Heard::Levelled(level, text) => (level, text),
+            Heard::Dying => {
+                self.dying.store(true, Ordering::Relaxed);
+                (Level::ERROR, line)
+            }
+            Heard::Panicked => (Level::ERROR, line),
+            Heard::Plain if self.dying.load(Ordering::Relaxed) => (Level::ERROR, line),
+            Heard::Plain => (Level::INFO, line),
+        };
+        self.forward(level, text);
     }
 
     /// A line on stdout that is no message.
@@ -76,9 +95,19 @@ impl PluginLog {
     }
 }
 
-/// The level of a line of stderr, and the line without it: by its prefix, by what a runtime writes when it
-/// dies, or info.
-fn level_of(line: &str) -> (Level, &str) {
+/// What a line of stderr says of itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard<'a> {
+    /// A level, and the line without it.
+    Levelled(Level, &'a str),
+    /// A runtime says why it dies, in this line and all that follow.
+    Dying,
+    /// Code panicked, and somebody may have caught it.
+    Panicked,
+    Plain,
+}
+
+fn level_of(line: &str) -> Heard<'_> {
     const PREFIXES: [(&str, Level); 6] = [
         ("[ERROR]", Level::ERROR),
         ("[WARN]", Level::WARN),
@@ -87,16 +116,45 @@ fn level_of(line: &str) -> (Level, &str) {
         ("[DEBUG]", Level::DEBUG),
         ("[TRACE]", Level::TRACE),
     ];
-    // Rust, Go and Python, in this order.
-    let dying = (line.starts_with("thread '") && line.contains("panicked at"))
-        || line.starts_with("panic: ")
-        || line.starts_with("fatal error: ")
-        || line.starts_with("Traceback (most recent call last)");
-    if dying {
-        return (Level::ERROR, line);
+    // Go's.
+    if line.starts_with("panic: ") || line.starts_with("fatal error: ") {
+        return Heard::Dying;
+    }
+    // Rust's and Python's.
+    if (line.starts_with("thread '") && line.contains("panicked at"))
+        || line.starts_with("Traceback (most recent call last)")
+    {
+        return Heard::Panicked;
     }
     let prefixed = PREFIXES.iter().find_map(|(prefix, level)| Some((*level, line.strip_prefix(prefix)?.trim_start())));
-    prefixed.unwrap_or((Level::INFO, line))
+    prefixed.map_or(Heard::Plain, |(level, text)| Heard::Levelled(level, text))
+}
+
+/// A line of hclog's JSON: its level, and its message with the further members behind it.
+fn hclog(line: &str) -> Option<(Level, Cow<'_, str>)> {
+    if !line.starts_with('{') {
+        return None;
+    }
+    let members: Map<String, Value> = serde_json::from_str(line).ok()?;
+    // A message that is no string is somebody else's JSON, or a mistake that must cost us nothing.
+    let message = members.get("@message")?.as_str()?;
+    let level = members.get("@level").and_then(Value::as_str).and_then(|name| match name {
+        "error" => Some(Level::ERROR),
+        "warn" => Some(Level::WARN),
+        "info" => Some(Level::INFO),
+        "debug" => Some(Level::DEBUG),
+        "trace" => Some(Level::TRACE),
+        _ => None,
+    });
+    let Some(level) = level else { return Some((Level::DEBUG, Cow::Borrowed(line))) };
+    let mut text = message.to_owned();
+    for (name, value) in members.iter().filter(|(name, _)| !name.starts_with('@')) {
+        let _ = match value {
+            Value::String(value) => write!(text, " {name}={value}"),
+            value => write!(text, " {name}={value}"),
+        };
+    }
+    Some((level, Cow::Owned(text)))
 }
 
 /// The level of `jackfield/log` and of `jf_level`, by name or number.
@@ -116,16 +174,33 @@ mod tests {
 
     #[test]
     fn a_line_has_the_level_it_says() {
-        assert_eq!(level_of("[WARN] disk is nearly full"), (Level::WARN, "disk is nearly full"));
-        assert_eq!(level_of("[DEBUG] x"), (Level::DEBUG, "x"));
-        for (line, level) in [
-            ("thread 'main' panicked at src/lib.rs:1:1:", Level::ERROR),
-            ("thread 'main' (42) panicked at src/lib.rs:1:1:", Level::ERROR),
-            ("panic: runtime error", Level::ERROR),
-            ("Traceback (most recent call last):", Level::ERROR),
-            ("listening", Level::INFO),
+        assert_eq!(level_of("[WARN] disk is nearly full"), Heard::Levelled(Level::WARN, "disk is nearly full"));
+        assert_eq!(level_of("[DEBUG] x"), Heard::Levelled(Level::DEBUG, "x"));
+        for (line, heard) in [
+            ("thread 'main' panicked at src/lib.rs:1:1:", Heard::Panicked),
+            ("thread 'main' (42) panicked at src/lib.rs:1:1:", Heard::Panicked),
+            ("panic: runtime error", Heard::Dying),
+            ("fatal error: all goroutines are asleep - deadlock!", Heard::Dying),
+            ("Traceback (most recent call last):", Heard::Panicked),
+            ("listening", Heard::Plain),
         ] {
-            assert_eq!(level_of(line), (level, line));
+            assert_eq!(level_of(line), heard, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_hclog_has_its_level_and_its_members() {
+        let line =
+            r#"{"@level":"warn","@message":"disk","@module":"kv","@timestamp":"2026-01-01T00:00:00.000000Z","free":7}"#;
+        assert_eq!(hclog(line), Some((Level::WARN, "disk free=7".into())));
+        let unknown = r#"{"@level":"loud","@message":"hello"}"#;
+        assert_eq!(hclog(unknown), Some((Level::DEBUG, unknown.into())));
+    }
+
+    #[test]
+    fn json_that_is_no_line_of_hclog_is_a_line() {
+        for line in [r#"{"@level":"info","@message":7}"#, r#"{"a":1}"#, "{", "{}", "[1]", "{\"@message\":null}"] {
+            assert_eq!(hclog(line), None, "{line}");
         }
     }
 

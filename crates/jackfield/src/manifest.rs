@@ -4,11 +4,12 @@
 //! mechanism cannot hold, files that must exist. What the plugin later reports is compared with it by
 //! the host.
 //!
-//! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`, `wasm/`).
+//! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`, `grpc/`, `wasm/`).
 
 mod document;
 mod entry;
 mod error;
+mod grpc;
 mod instances;
 mod limits;
 mod sandbox;
@@ -30,6 +31,7 @@ use error::{Fault, did_you_mean};
 
 pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
+pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};
 pub use instances::{Instances, PoolSpec};
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
@@ -57,8 +59,9 @@ pub struct Manifest {
     pub version: Option<Version>,
     /// `description`: a line for people. Default: empty.
     pub description: String,
-    /// `mechanism`: `"native"`, `"process"` or `"wasm"`. Default: told from `entry`, `native` for the
-    /// name of a dynamic library (`.so`, `.dylib`, `.dll`), `wasm` for `.wasm`, else `process`.
+    /// `mechanism`: `"native"`, `"process"`, `"grpc"` or `"wasm"`. Default: told from `entry`, `native` for
+    /// the name of a dynamic library (`.so`, `.dylib`, `.dll`), `wasm` for `.wasm`, else `process`: that a
+    /// program speaks gRPC cannot be seen.
     pub mechanism: MechanismKind,
     /// `entry`, required: the library, program or WebAssembly file, as a path from the manifest's
     /// directory, which it must not leave, symbolic links followed. Either one string, or a table from
@@ -67,10 +70,10 @@ pub struct Manifest {
     /// Here it is joined with the directory.
     pub entry: PathBuf,
     /// `args`: arguments of the program, or of a WASI command, after its name. Default: none.
-    /// `process` and `wasm` only.
+    /// All but `native`.
     pub args: Vec<String>,
-    /// `env`: for `process`, variables added to the program's environment; for `wasm`, the whole
-    /// environment of the guest. Default: none. `process` and `wasm` only.
+    /// `env`: for `process` and `grpc`, variables added to the program's environment; for `wasm`, the whole
+    /// environment of the guest. Default: none. All but `native`.
     pub env: BTreeMap<String, String>,
     /// `config`: a table of strings, the configuration that an Extism plugin asks for by key.
     /// Default: none. `wasm` only.
@@ -83,6 +86,9 @@ pub struct Manifest {
     pub instances: Instances,
     /// `[sandbox]`: directories and hosts that the guest may reach. Default: nothing. `wasm` only.
     pub sandbox: Grants,
+    /// `[grpc]`: what go-plugin leaves to the application. Default: what a plugin of Jackfield's own SDK
+    /// expects. `grpc` only.
+    pub grpc: GrpcSpec,
     /// `interfaces`: names with versions, `demo:greeter/greeter@1.0.0`. Default: not declared. The
     /// plugin must report each of them.
     pub interfaces: Vec<InterfaceId>,
@@ -139,7 +145,7 @@ impl Manifest {
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 15] = [
+        const KEYS: [&str; 16] = [
             "name",
             "version",
             "description",
@@ -151,6 +157,7 @@ impl Manifest {
             "abi",
             "instances",
             "sandbox",
+            "grpc",
             "interfaces",
             "descriptions",
             "capabilities",
@@ -175,6 +182,7 @@ impl Manifest {
         };
         let (args, env, config) = (fitting("args")?, fitting("env")?, fitting("config")?);
         let (abi, instances, sandbox) = (fitting("abi")?, fitting("instances")?, fitting("sandbox")?);
+        let grpc = fitting("grpc")?;
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
         Ok(Self {
             name,
@@ -188,6 +196,7 @@ impl Manifest {
             abi: abi.map(|written| written.parsed()).transpose()?,
             instances: instances.map(Instances::read).transpose()?.unwrap_or_default(),
             sandbox: sandbox.map(|sandbox| Grants::read(sandbox, directory)).transpose()?.unwrap_or_default(),
+            grpc: grpc.map(|grpc| GrpcSpec::read(grpc, directory)).transpose()?.unwrap_or_default(),
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
             descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
@@ -209,6 +218,7 @@ impl Manifest {
             abi: None,
             instances: Instances::default(),
             sandbox: Grants::default(),
+            grpc: GrpcSpec::default(),
             interfaces: Vec::new(),
             descriptions: Vec::new(),
             capabilities: Vec::new(),
@@ -225,19 +235,23 @@ pub enum MechanismKind {
     Native,
     /// A program that speaks JSON lines on its standard input and output.
     Process,
+    /// A program that speaks hashicorp/go-plugin's gRPC protocol.
+    Grpc,
     /// A WebAssembly component or module, compiled into the host's process and kept in a sandbox.
     Wasm,
 }
 
 impl MechanismKind {
     /// All of them.
-    pub const ALL: [MechanismKind; 3] = [MechanismKind::Native, MechanismKind::Process, MechanismKind::Wasm];
+    pub const ALL: [MechanismKind; 4] =
+        [MechanismKind::Native, MechanismKind::Process, MechanismKind::Grpc, MechanismKind::Wasm];
 
-    /// `native`, `process`, `wasm`.
+    /// `native`, `process`, `grpc`, `wasm`.
     pub const fn as_str(self) -> &'static str {
         match self {
             MechanismKind::Native => "native",
             MechanismKind::Process => "process",
+            MechanismKind::Grpc => "grpc",
             MechanismKind::Wasm => "wasm",
         }
     }
@@ -256,14 +270,19 @@ impl MechanismKind {
         match (self, key) {
             (MechanismKind::Native, "args" | "env") => Some("a native plugin is not started as a program"),
             (MechanismKind::Native, "instances") => Some("a native plugin has the instance that its library makes"),
-            (MechanismKind::Process, "instances") => Some("a program is one instance"),
-            (MechanismKind::Native | MechanismKind::Process, "config" | "abi") => {
+            (MechanismKind::Process | MechanismKind::Grpc, "instances") => Some("a program is one instance"),
+            (MechanismKind::Native | MechanismKind::Process | MechanismKind::Grpc, "config" | "abi") => {
                 Some("only WebAssembly can be an Extism plugin")
             }
             (MechanismKind::Native, "sandbox") => {
                 Some("nothing keeps a native plugin from what the host itself may reach")
             }
-            (MechanismKind::Process, "sandbox") => Some("nothing keeps a program from what its user may reach"),
+            (MechanismKind::Process | MechanismKind::Grpc, "sandbox") => {
+                Some("nothing keeps a program from what its user may reach")
+            }
+            (MechanismKind::Native | MechanismKind::Process | MechanismKind::Wasm, "grpc") => {
+                Some("only a program that speaks go-plugin's protocol has what it is for")
+            }
             _ => None,
         }
     }
@@ -280,34 +299,21 @@ impl FromStr for MechanismKind {
 
     fn from_str(text: &str) -> Result<Self, UnknownMechanism> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        known.ok_or_else(|| match text {
-            "grpc" => UnknownMechanism::NotBuiltIn { name: text.to_owned() },
-            _ => UnknownMechanism::NoSuch {
-                name: text.to_owned(),
-                hint: did_you_mean("", text, Self::ALL.map(Self::as_str)),
-            },
+        known.ok_or_else(|| UnknownMechanism {
+            name: text.to_owned(),
+            hint: did_you_mean("", text, Self::ALL.map(Self::as_str)),
         })
     }
 }
 
-/// The name of a mechanism that this host does not have.
+/// The name of no mechanism.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnknownMechanism {
-    /// A mechanism of Jackfield's that this build leaves out.
-    #[error("mechanism `{name}` is not built into this host")]
-    NotBuiltIn {
-        /// The mechanism.
-        name: String,
-    },
-    /// No mechanism at all.
-    #[error("no mechanism is called {name:?}{hint}")]
-    NoSuch {
-        /// What was written.
-        name: String,
-        /// The nearest mechanism, or nothing.
-        hint: String,
-    },
+#[error("no mechanism is called {name:?}{hint}")]
+pub struct UnknownMechanism {
+    /// What was written.
+    pub name: String,
+    /// The nearest mechanism, or nothing.
+    pub hint: String,
 }
 
 /// What a core module speaks, where it cannot be told from the module.

@@ -1,6 +1,6 @@
 //! What every mechanism gives: a session that says who the plugin is, makes calls, and ends.
 //!
-//! `native/`, `process/` and `wasm/` are siblings with the same rooms: `mod.rs` says what is guaranteed and
+//! `native/`, `process/`, `grpc/` and `wasm/` are siblings with the same rooms: `mod.rs` says what is guaranteed and
 //! what is not, `session.rs` talks, the rest is what is special. Nothing above them knows which one
 //! it has.
 
@@ -15,10 +15,12 @@ use std::time::Duration;
 use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
 use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
 use semver::Version;
+use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::manifest::{Grants, Instances, WasmAbi};
+use crate::manifest::{Grants, GrpcSpec, Instances, WasmAbi};
 
 /// A future on the heap.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -42,6 +44,8 @@ pub(crate) struct Spec {
     pub(crate) declared: Declared,
     /// How a WebAssembly plugin is run.
     pub(crate) wasm: WasmSpec,
+    /// What is said to a gRPC plugin.
+    pub(crate) grpc: GrpcSpec,
 }
 
 /// What a manifest says of a plugin.
@@ -71,8 +75,20 @@ pub(crate) struct About {
     pub(crate) version: String,
     pub(crate) capabilities: Vec<Capability>,
     pub(crate) interfaces: Vec<Offered>,
+    /// What it offers beside them, described by somebody else's means.
+    pub(crate) services: Vec<ServiceInfo>,
     /// What it speaks and was built with: `protocol 1.0`, `ABI 1.0, jackfield-plugin/0.1.0`.
     pub(crate) speaks: String,
+}
+
+impl About {
+    /// The first of `required` that it does not have in that version or a later one, and the latest that it has.
+    pub(crate) fn lacks<'a>(&self, required: &'a [Capability]) -> Option<(&'a Capability, Option<u32>)> {
+        let satisfied = |required: &Capability| self.capabilities.iter().any(|offered| offered.satisfies(required));
+        let missing = required.iter().find(|required| !satisfied(required))?;
+        let named = self.capabilities.iter().filter(|offered| offered.name == missing.name);
+        Some((missing, named.map(|offered| offered.version).max()))
+    }
 }
 
 /// An interface that a plugin offers.
@@ -83,6 +99,59 @@ pub(crate) struct Offered {
     pub(crate) description: Option<Arc<Interface>>,
     /// Whether it understands the binary encoding.
     pub(crate) binary: bool,
+}
+
+/// A service that a plugin offers without an interface of Jackfield's: a gRPC service, found by reflection or
+/// in a descriptor set. It is called with JSON alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceInfo {
+    /// Its full name, `proto.KV`.
+    pub name: String,
+    /// What can be called.
+    pub methods: Vec<MethodInfo>,
+}
+
+/// A method of a [`ServiceInfo`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MethodInfo {
+    /// `Get`.
+    pub name: String,
+    /// Full name of the message it takes, `proto.GetRequest`.
+    pub input: String,
+    /// Full name of the message it answers with.
+    pub output: String,
+    /// Whether it takes a stream of them.
+    pub client_streaming: bool,
+    /// Whether it answers with a stream of them.
+    pub server_streaming: bool,
+}
+
+/// A call of a method of a service.
+pub(crate) struct Exchange {
+    /// Position in [`About::services`].
+    pub(crate) service: usize,
+    /// Position in [`ServiceInfo::methods`].
+    pub(crate) method: usize,
+    /// What is sent. Its end is the end of what is sent.
+    pub(crate) messages: mpsc::Receiver<Value>,
+    /// Time for each message of the answer.
+    pub(crate) timeout: Duration,
+}
+
+/// What comes back of an [`Exchange`]. Dropping it cancels the call.
+pub(crate) trait Messages: Send {
+    /// The next message; none at the end. After an error there is no other.
+    fn next(&mut self) -> Boxed<'_, Option<Result<Value, Told>>>;
+}
+
+/// Why no further message comes.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The plugin's own error.
+    Own(Value),
+    Failed(Cause),
 }
 
 /// A call, ready to go to the plugin.
@@ -153,6 +222,17 @@ pub(crate) trait Session: Send + Sync {
         false
     }
 
+    /// Begins a call of a method of [`About::services`].
+    fn exchange(&self, _exchange: Exchange) -> Result<Box<dyn Messages>, Cause> {
+        Err(Cause::Unimplemented { hint: String::new() })
+    }
+
+    /// The connection itself, for an application that has services of its own to call over it.
+    #[cfg(feature = "grpc")]
+    fn connection(&self) -> Option<jackfield_grpc::Connection> {
+        None
+    }
+
     /// Why no call can be made any more, once that is so.
     fn ended(&self) -> Option<String>;
 
@@ -171,4 +251,16 @@ pub(crate) trait Session: Send + Sync {
 pub(crate) struct Started {
     pub(crate) session: Arc<dyn Session>,
     pub(crate) log: Arc<PluginLog>,
+}
+
+/// An answer's value, unless it is larger than it may be.
+pub(crate) fn answer(ok: bool, encoding: Encoding, value: Buffer, bytes_max: usize) -> Result<Answer, Cause> {
+    match value.len() > bytes_max {
+        true => Err(too_large(value.len() as u64, bytes_max)),
+        false => Ok(Answer::encoded(ok, encoding, value)),
+    }
+}
+
+pub(crate) fn too_large(bytes: u64, bytes_max: usize) -> Cause {
+    Cause::Limit { limit: "answer_bytes", what: format!("the answer is {bytes} bytes of {bytes_max} allowed") }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::limits::Limits;
 use crate::manifest::MechanismKind;
-use crate::mechanism::{About, Offered, Session, Started};
+use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::observe::{Calls, Counters};
 
 /// A handle on a loaded plugin. Cheap to clone; all clones are the same plugin.
@@ -43,6 +43,13 @@ impl Plugin {
     /// What it is and how it is.
     pub fn info(&self) -> PluginInfo {
         self.shared.info()
+    }
+
+    /// The connection to a gRPC plugin that is running: for calling a service of it with a client of one's
+    /// own, and for serving it one through the broker. It ends with the plugin's session.
+    #[cfg(feature = "grpc")]
+    pub fn connection(&self) -> Option<jackfield_grpc::Connection> {
+        self.shared.last().session.connection()
     }
 
     /// The last lines that the plugin wrote to stderr or logged, at most `count`.
@@ -73,6 +80,8 @@ pub struct PluginInfo {
     pub state: State,
     /// What it offers.
     pub interfaces: Vec<InterfaceInfo>,
+    /// What it offers beside interfaces of Jackfield's.
+    pub services: Vec<ServiceInfo>,
     /// What it promises.
     pub capabilities: Vec<Capability>,
     /// The manifest, or the file without one.
@@ -311,6 +320,7 @@ impl Shared {
             mechanism: self.mechanism,
             state: self.state(),
             interfaces: about.interfaces.iter().map(interface).collect(),
+            services: about.services.clone(),
             capabilities: about.capabilities.clone(),
             source: self.source.clone(),
             entry: self.entry.clone(),

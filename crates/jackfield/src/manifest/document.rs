@@ -24,9 +24,10 @@ pub(super) struct Located<T> {
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    Boolean(bool),
     List(Vec<Located<Value>>),
     Table(Table),
-    /// What no key of a manifest takes, in words: `a boolean`.
+    /// What no key of a manifest takes, in words: `a date`.
     Other(String),
 }
 
@@ -62,7 +63,7 @@ fn toml_value(value: DeValue<'_>) -> Value {
             Err(_) => Value::Other(format!("the integer {integer}")),
         },
         DeValue::Float(float) => Value::Other(format!("the number {float}")),
-        DeValue::Boolean(_) => Value::Other("a boolean".to_owned()),
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
         DeValue::Datetime(_) => Value::Other("a date".to_owned()),
         DeValue::Array(items) => {
             let located = |item: toml::Spanned<DeValue<'_>>| Located {
@@ -112,7 +113,7 @@ fn json_value(text: &str, raw: &RawValue, depth: usize) -> Result<Located<Value>
             Value::List(items.collect::<Result<_, Fault>>()?)
         }
         Some(b'"') => Value::Text(serde_json::from_str(raw.get()).map_err(wrong)?),
-        Some(b't' | b'f') => Value::Other("a boolean".to_owned()),
+        Some(b't' | b'f') => Value::Boolean(raw.get() == "true"),
         Some(b'n') => Value::Other("null".to_owned()),
         _ => match raw.get().parse() {
             Ok(integer) => Value::Integer(integer),
@@ -163,6 +164,7 @@ impl fmt::Display for Value {
         match self {
             Value::Text(text) => write!(f, "the string {text:?}"),
             Value::Integer(integer) => write!(f, "the integer {integer}"),
+            Value::Boolean(_) => f.write_str("a boolean"),
             Value::List(_) => f.write_str("a list"),
             Value::Table(_) => f.write_str("a table"),
             Value::Other(words) => f.write_str(words),
@@ -242,6 +244,13 @@ impl Named {
         match &self.value.value {
             Value::Integer(integer) => Ok(*integer),
             _ => Err(self.wrong_type("an integer")),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, Fault> {
+        match &self.value.value {
+            Value::Boolean(boolean) => Ok(*boolean),
+            _ => Err(self.wrong_type("true or false")),
         }
     }
 

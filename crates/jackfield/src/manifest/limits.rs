@@ -75,7 +75,8 @@ impl MechanismKind {
     pub const fn unenforced(self) -> &'static [(&'static str, &'static str)] {
         match self {
             MechanismKind::Wasm => &[],
-            MechanismKind::Process => &[
+            // Its peer in the process of its own is a program, too.
+            MechanismKind::Process | MechanismKind::Grpc => &[
                 ("memory", "nothing bounds the memory of a program"),
                 ("table_elements", "a program has no tables"),
                 ("stack", "the operating system decides on the stack of a program"),

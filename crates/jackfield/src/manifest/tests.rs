@@ -125,6 +125,27 @@ fn a_manifest_says_all_there_is_to_say() {
                 write: {},
                 hosts: [],
             },
+            grpc: GrpcSpec {
+                cookie: Cookie {
+                    key: "JACKFIELD_PLUGIN",
+                    value: "e1175a800c4fa0d925279cd55e158c6e16f7c3354a0ac53c8695f42cc953781f",
+                },
+                versions: [
+                    1,
+                ],
+                plugin: None,
+                tls: true,
+                multiplex: false,
+                descriptor_set: None,
+                lock: None,
+                sha256: None,
+                ports: (
+                    10000,
+                    25000,
+                ),
+                socket_group: None,
+                reattach: None,
+            },
             interfaces: [
                 InterfaceId {
                     package: "demo:image",
@@ -600,7 +621,7 @@ fn the_mechanism_is_told_from_the_entry_or_said() {
     assert_eq!(mechanism("name = 'x'\nentry = 'libx.so'\nmechanism = 'process'"), "mechanism: Process,");
     assert_eq!(mechanism("name = 'x'\nentry = 'x.wasm'"), "mechanism: Wasm,");
     assert_eq!(mechanism("name = 'x'\nentry = 'run.py'\nmechanism = 'wasm'"), "mechanism: Wasm,");
-    check_more("mechanism = 'grpc'", expect!["plugin.toml:3:13: mechanism `grpc` is not built into this host"]);
+    assert_eq!(mechanism("name = 'x'\nentry = 'run.py'\nmechanism = 'grpc'"), "mechanism: Grpc,");
     check_more(
         "mechanism = 'nativ'",
         expect![[r#"plugin.toml:3:13: no mechanism is called "nativ"; did you mean `native`?"#]],

@@ -49,6 +49,7 @@ impl NativeSession {
             capabilities: capabilities.collect::<Result<_, _>>()?,
             name,
             version,
+            services: Vec::new(),
             speaks: format!("ABI {ABI_MAJOR}.{ABI_MINOR}"),
         };
         Ok(Self {

@@ -1,16 +1,16 @@
 //! The first exchange: `jackfield/hello`, and what is wrong with a program that does not answer it.
 
 use jackfield_protocol::frame::Piece;
-use jackfield_protocol::message::{Hello, HelloAnswer, Message, Meta, Offer, feature, method, write_request};
+use jackfield_protocol::message::{Hello, HelloAnswer, Message, Meta, feature, method, write_request};
 use jackfield_protocol::{Encoding, PROTOCOL};
 use tokio::time::timeout;
 
-use super::child::{Child, Pipes, ended};
 use super::lines::{Reader, Writer};
-use super::output::PIPE_GRACE;
 use super::{Output, StartError};
+use crate::json_rpc::{self, Unbelieved};
 use crate::log::PluginLog;
-use crate::mechanism::{About, Offered, Spec};
+use crate::mechanism::{About, Spec};
+use crate::program::{Child, PIPE_GRACE, Pipes, ended};
 
 /// Id of the hello; calls have higher ones. Not 0, which is false in Python and JavaScript.
 pub(super) const HELLO_ID: u64 = 1;
@@ -64,7 +64,14 @@ pub(super) async fn exchange(spec: &Spec, pipes: Pipes, child: &Child, log: &Plu
         Ok(Err(Silent::Failed(error))) => return Err(error),
         Ok(Ok(answer)) => answer,
     };
-    Ok(Greeted { about: believe(*answer)?, reader, writer })
+    // Only frames carry the binary encoding.
+    let binary = answer.encodings.contains(&Encoding::Binary);
+    let frames = answer.features.iter().any(|offered| offered == feature::FRAMES);
+    let about = json_rpc::believe(*answer, binary && frames).map_err(|unbelieved| match unbelieved {
+        Unbelieved::Protocol { plugin, host } => StartError::Protocol { plugin, host },
+        Unbelieved::Description(error) => StartError::Hello { what: error.to_string() },
+    })?;
+    Ok(Greeted { about, reader, writer })
 }
 
 /// Why no answer came.
@@ -134,33 +141,6 @@ async fn wait_for_answer(
 /// Whether an unfinished line may still become the answer to hello.
 fn plausible(rest: &[u8]) -> bool {
     rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') && rest.len() < 16 << 20
-}
-
-fn believe(answer: HelloAnswer) -> Result<About, StartError> {
-    if answer.protocol.major != PROTOCOL.major {
-        return Err(StartError::Protocol { plugin: answer.protocol, host: PROTOCOL });
-    }
-    let binary = answer.encodings.contains(&Encoding::Binary);
-    let frames = answer.features.iter().any(|offered| offered == feature::FRAMES);
-    let mut interfaces = Vec::with_capacity(answer.interfaces.len());
-    for offer in answer.interfaces {
-        interfaces.push(match offer {
-            Offer::Named(id) => Offered { id, description: None, binary: false },
-            Offer::Described(description) => {
-                let description =
-                    description.checked().map_err(|error| StartError::Hello { what: error.to_string() })?;
-                let id = description.id.clone();
-                Offered { id, description: Some(description.into()), binary: binary && frames }
-            }
-        });
-    }
-    Ok(About {
-        name: answer.plugin.name,
-        version: answer.plugin.version,
-        capabilities: answer.capabilities,
-        interfaces,
-        speaks: format!("protocol {}", answer.protocol),
-    })
 }
 
 /// What came on stdout before `hello` was answered, and is no message.

@@ -11,12 +11,10 @@
 //! anything ends when the *host* is killed: a program built with the SDK does, at the end of its
 //! stdin.
 //!
-//! Order: spawn (`child`), say hello (`hello`), talk (`session`), end (`child`).
+//! Order: spawn (`program`), say hello (`hello`), talk (`session`), end (`program`).
 
-mod child;
 mod hello;
 mod lines;
-mod output;
 mod session;
 
 use std::path::PathBuf;
@@ -26,10 +24,11 @@ use std::time::Duration;
 use jackfield_protocol::message::ProtocolVersion;
 use tokio::runtime::Handle;
 
-pub use child::Exit;
+pub use crate::program::Exit;
 
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
+use crate::program;
 
 /// Why a program did not start as a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +120,9 @@ impl std::fmt::Display for Output {
 /// Starts a program and waits for its answer to `hello`. When it fails, nothing of it is left.
 pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, StartError> {
     let log = Arc::new(PluginLog::new(&spec.name));
-    let (child, pipes) = child::spawn(spec, &log, runtime)?;
+    let failed = |source| StartError::Spawn { program: spec.entry.clone(), source };
+    let command = program::command(spec).map_err(failed)?;
+    let (child, pipes) = program::spawn(command, &spec.name, &log, runtime).map_err(failed)?;
     match hello::exchange(spec, pipes, &child, &log).await {
         Ok(greeted) => {
             let session = session::ProcessSession::new(spec, greeted, child, Arc::clone(&log), runtime);

@@ -3,30 +3,29 @@
 //! One task reads, one writes what senders could not, one watches for the end. A call is a number,
 //! an entry in `pending`, and a message; the reader hands the answer to whoever waits.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece};
-use jackfield_protocol::message::{self, Message, Meta, RpcError, code, method};
-use serde::Deserialize;
+use jackfield_protocol::message::{self, Message, Meta, method};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use super::child::{Child, ended};
 use super::hello::Greeted;
 use super::lines::{Reader, Writer};
-use super::output::PIPE_GRACE;
+use crate::json_rpc::{self, id_in};
 use crate::limits::Limits;
-use crate::log::{PluginLog, level_named};
-use crate::mechanism::{About, Boxed, Inbound, Outbound, Session, Spec};
+use crate::log::PluginLog;
+use crate::mechanism::{About, Boxed, Inbound, Outbound, Session, Spec, too_large};
+use crate::pending::{Answered, Pending};
+use crate::program::{Child, PIPE_GRACE, ended};
+use crate::room::{Room, Taken};
 
 /// Lines of stderr that a crash shows.
 const STDERR_SHOWN: usize = 5;
@@ -48,17 +47,10 @@ pub(super) struct ProcessSession {
 struct Shared {
     log: Arc<PluginLog>,
     writer: Writer,
-    pending: Mutex<Pending>,
+    pending: Pending,
     next_id: AtomicU64,
-    calls: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    room: Room,
     answer_bytes_max: usize,
-}
-
-/// The calls that wait, or why there can be none.
-enum Pending {
-    Open(HashMap<u64, oneshot::Sender<Result<Answer, Cause>>>),
-    Ended(Cause),
 }
 
 impl ProcessSession {
@@ -74,10 +66,9 @@ impl ProcessSession {
         let shared = Arc::new(Shared {
             log,
             writer,
-            pending: Mutex::new(Pending::Open(HashMap::new())),
+            pending: Pending::new(),
             next_id: AtomicU64::new(super::hello::HELLO_ID + 1),
-            calls: Arc::new(Semaphore::new(limits.calls_in_flight_max.min(Semaphore::MAX_PERMITS))),
-            bytes: Arc::new(Semaphore::new(limits.call_bytes_in_flight_max.min(Semaphore::MAX_PERMITS))),
+            room: Room::new(&limits),
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
         });
         let prefixes = prefixes.collect();
@@ -122,11 +113,8 @@ impl Session for ProcessSession {
 
     fn call(&self, outbound: Outbound<'_>) -> Inbound {
         let bytes = outbound.arguments.len();
-        if bytes > self.limits.call_bytes_in_flight_max || u32::try_from(bytes).is_err() {
-            return Inbound::Now(Err(Cause::Limit {
-                limit: "call_bytes_in_flight",
-                what: format!("the arguments are {bytes} bytes of {} allowed", self.limits.call_bytes_in_flight_max),
-            }));
+        if let Err(cause) = self.shared.room.admits(bytes) {
+            return Inbound::Now(Err(cause));
         }
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut message = Buffer::new();
@@ -144,7 +132,7 @@ impl Session for ProcessSession {
             Started::Full => Inbound::Later(Box::pin(async move {
                 let mut deadline = deadline;
                 let room = tokio::select! {
-                    room = shared.room(bytes) => room,
+                    room = shared.room.take(bytes) => room,
                     () = &mut deadline => return Err(Cause::Timeout { after: timeout }),
                 };
                 match shared.send(id, &message, room) {
@@ -156,10 +144,7 @@ impl Session for ProcessSession {
     }
 
     fn ended(&self) -> Option<String> {
-        match &*self.shared.pending() {
-            Pending::Open(_) => None,
-            Pending::Ended(cause) => Some(cause.to_string()),
-        }
+        self.shared.pending.ended()
     }
 
     fn stop(&self, _idle: bool) -> Boxed<'_, ()> {
@@ -173,7 +158,7 @@ impl Session for ProcessSession {
     }
 
     fn abandon(&self) {
-        self.shared.end(Cause::Unavailable { why: "its host is gone".to_owned() });
+        self.shared.pending.end(Cause::Unavailable { why: "its host is gone".to_owned() });
         self.shared.writer.close();
         self.child.killer()();
     }
@@ -183,9 +168,6 @@ impl Session for ProcessSession {
     }
 }
 
-/// Room that a call takes up while it is in flight.
-type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
 enum Started {
     Sent(Call),
     Full,
@@ -193,83 +175,30 @@ enum Started {
 }
 
 impl Shared {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn start(self: &Arc<Self>, id: u64, message: &[u8], bytes: usize) -> Started {
-        let call = Arc::clone(&self.calls).try_acquire_owned();
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let (Ok(call), Ok(bytes)) = (call, bytes) else { return Started::Full };
-        match self.send(id, message, (call, bytes)) {
+        let Some(room) = self.room.try_take(bytes) else { return Started::Full };
+        match self.send(id, message, room) {
             Ok(call) => Started::Sent(call),
             Err(cause) => Started::Ended(cause),
         }
     }
 
-    async fn room(&self, bytes: usize) -> Room {
-        // Bytes first: one large call must not hold back small ones by a number while it waits.
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
-        let call = Arc::clone(&self.calls).acquire_owned().await;
-        match (call, bytes) {
-            (Ok(call), Ok(bytes)) => (call, bytes),
-            // Neither semaphore is ever closed.
-            _ => std::future::pending().await,
-        }
-    }
-
-    fn send(self: &Arc<Self>, id: u64, message: &[u8], room: Room) -> Result<Call, Cause> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = match &mut *self.pending() {
-            Pending::Ended(cause) => return Err(after_the_end(cause)),
-            Pending::Open(calls) => {
-                calls.insert(id, answer);
-                calls.len()
-            }
-        };
+    fn send(self: &Arc<Self>, id: u64, message: &[u8], room: Taken) -> Result<Call, Cause> {
+        let (answered, waiting) = self.pending.add(id)?;
         let mark = self.writer.send(message, waiting <= WRITE_NOW_MAX);
         Ok(Call { id, answered, shared: Arc::clone(self), over: false, mark, room: Some(room) })
     }
-
-    fn settle(&self, id: u64, answer: Result<Answer, Cause>) -> bool {
-        let waiting = match &mut *self.pending() {
-            Pending::Open(calls) => calls.remove(&id),
-            Pending::Ended(_) => None,
-        };
-        // A call that nobody waits for any more was cancelled or came too late: no news.
-        waiting.is_some_and(|waiting| waiting.send(answer).is_ok())
-    }
-
-    /// Ends every call that waits, and every call to come.
-    fn end(&self, cause: Cause) {
-        let before = std::mem::replace(&mut *self.pending(), Pending::Ended(cause.clone()));
-        match before {
-            Pending::Open(calls) => {
-                for waiting in calls.into_values() {
-                    let _ = waiting.send(Err(cause.clone()));
-                }
-            }
-            // The first reason is the one that counts.
-            ended => *self.pending() = ended,
-        }
-    }
-}
-
-/// A call made after the end does not crash: there is nobody to make it.
-fn after_the_end(cause: &Cause) -> Cause {
-    Cause::Unavailable { why: cause.to_string() }
 }
 
 /// A call in flight. Dropped before it is over, it is cancelled.
 struct Call {
     id: u64,
-    answered: oneshot::Receiver<Result<Answer, Cause>>,
+    answered: Answered,
     shared: Arc<Shared>,
     over: bool,
     /// Where its message ends in the pipe.
     mark: u64,
-    room: Option<Room>,
+    room: Option<Taken>,
 }
 
 impl Drop for Call {
@@ -277,9 +206,7 @@ impl Drop for Call {
         if self.over {
             return;
         }
-        if let Pending::Open(calls) = &mut *self.shared.pending() {
-            calls.remove(&self.id);
-        }
+        self.shared.pending.forget(self.id);
         // A plugin that reads nothing must not fill our memory with calls that nobody waits for.
         self.shared.writer.hold_until_written(self.mark, self.room.take());
         let mut cancel = Vec::new();
@@ -317,7 +244,7 @@ impl Future for Waiting {
 
 /// Sees the end of a program.
 struct End {
-    exit: tokio::sync::watch::Receiver<Option<super::Exit>>,
+    exit: tokio::sync::watch::Receiver<Option<crate::program::Exit>>,
     stderr: tokio::sync::watch::Receiver<()>,
 }
 
@@ -341,7 +268,7 @@ async fn read(mut reader: Reader, shared: Arc<Shared>, mut end: End, kill: impl 
     if let Some(what) = broken {
         // Nothing it says can be believed any more.
         kill();
-        shared.end(Cause::Protocol { what });
+        shared.pending.end(Cause::Protocol { what });
         return;
     }
     let deadline = Instant::now() + PIPE_GRACE;
@@ -360,7 +287,7 @@ async fn read(mut reader: Reader, shared: Arc<Shared>, mut end: End, kill: impl 
         true => how,
         false => format!("{how}; last on stderr: {:?}", said.join("\n")),
     };
-    shared.end(Cause::Crashed { how });
+    shared.pending.end(Cause::Crashed { how });
 }
 
 /// Takes what has arrived. Some: what it is that breaks the protocol for good.
@@ -375,11 +302,11 @@ fn take_pieces(reader: &mut Reader, shared: &Arc<Shared>) -> Option<String> {
                     Kind::Call => return Some("it sent a call as a frame".to_owned()),
                 };
                 let answer = answer(shared, ok, Encoding::Binary, body);
-                shared.settle(header.id, answer);
+                shared.pending.settle(header.id, answer);
             }
             Piece::TooLong { head, bytes } => match id_in(&head) {
                 Some(id) => {
-                    shared.settle(id, Err(too_large(shared, bytes)));
+                    shared.pending.settle(id, Err(too_large(bytes, shared.answer_bytes_max)));
                 }
                 None => {
                     let start = String::from_utf8_lossy(&head[..head.len().min(80)]).into_owned();
@@ -395,39 +322,29 @@ fn take_pieces(reader: &mut Reader, shared: &Arc<Shared>) -> Option<String> {
 fn take_line(line: &[u8], shared: &Arc<Shared>) {
     match Message::parse(line) {
         Ok(Message::Answer { id, result }) => {
-            shared.settle(id, answer(shared, true, Encoding::Json, result.get().as_bytes()));
+            shared.pending.settle(id, answer(shared, true, Encoding::Json, result.get().as_bytes()));
         }
         Ok(Message::Error { id: Some(id), error }) => {
-            shared.settle(id, read_error(shared, &error));
+            let data = error.data.map(|data| data.get());
+            // How long it had, whoever waits for it knows.
+            let (why, timeout) = (error.message.into_owned(), Duration::ZERO);
+            shared.pending.settle(id, json_rpc::failed(error.code, why, data, shared.answer_bytes_max, timeout));
         }
         Ok(Message::Error { id: None, error }) => {
             shared.log.stray(&format!("could not read a message: {} (code {})", error.message, error.code));
         }
-        Ok(Message::Notification { method: name, params }) if name == method::LOG => {
-            #[derive(Deserialize)]
-            struct Line {
-                #[serde(default)]
-                level: String,
-                message: String,
-            }
-            let read = params.map(|params| serde_json::from_str::<Line>(params.get()));
-            match read {
-                Some(Ok(Line { level, message })) => shared.log.logged(level_named(&level), &message),
-                _ => shared.log.stray(&String::from_utf8_lossy(line)),
-            }
-        }
+        Ok(Message::Notification { method: name, params }) if name == method::LOG => match json_rpc::log_line(params) {
+            Some((level, message)) => shared.log.logged(level, &message),
+            None => shared.log.stray(&String::from_utf8_lossy(line)),
+        },
         Ok(Message::Notification { .. }) => shared.log.stray(&String::from_utf8_lossy(line)),
-        // A plugin may ask its host one day; whoever asks today learns that nobody answers.
         Ok(Message::Request { id, method: name, .. }) => {
-            let mut refusal = Vec::new();
-            let why = format!("this host offers no `{name}`");
-            message::write_error(&mut refusal, Some(id), code::METHOD_NOT_FOUND, &why, b"");
-            shared.writer.send(&refusal, true);
+            shared.writer.send(&json_rpc::refusal(id, &name), true);
         }
         Err(error) => {
             // A broken answer ends the call it names, which would otherwise wait for its deadline.
             let what = format!("its answer cannot be read: {error}");
-            if id_in(line).is_some_and(|id| shared.settle(id, Err(Cause::Protocol { what }))) {
+            if id_in(line).is_some_and(|id| shared.pending.settle(id, Err(Cause::Protocol { what }))) {
                 return;
             }
             let text = String::from_utf8_lossy(line);
@@ -440,63 +357,9 @@ fn take_line(line: &[u8], shared: &Arc<Shared>) {
 
 fn answer(shared: &Shared, ok: bool, encoding: Encoding, value: &[u8]) -> Result<Answer, Cause> {
     if value.len() > shared.answer_bytes_max {
-        return Err(too_large(shared, value.len() as u64));
+        return Err(too_large(value.len() as u64, shared.answer_bytes_max));
     }
     let mut bytes = Buffer::new();
     bytes.extend_from_slice(value);
     Ok(Answer::encoded(ok, encoding, bytes))
-}
-
-fn too_large(shared: &Shared, bytes: u64) -> Cause {
-    let what = format!("the answer is {bytes} bytes of {} allowed", shared.answer_bytes_max);
-    Cause::Limit { limit: "answer_bytes", what }
-}
-
-fn read_error(shared: &Shared, error: &RpcError<'_>) -> Result<Answer, Cause> {
-    let why = error.message.clone().into_owned();
-    Err(match error.code {
-        own if code::is_own_error(own) => {
-            // A plugin without an SDK may give a message alone.
-            let data = error.data.map(|data| data.get().to_owned());
-            let data = data.unwrap_or_else(|| serde_json::Value::from(why).to_string());
-            return answer(shared, false, Encoding::Json, data.as_bytes());
-        }
-        code::METHOD_NOT_FOUND => Cause::Unimplemented { hint: format!(" ({why})") },
-        code::INVALID_PARAMS | code::INVALID_REQUEST | code::PARSE => Cause::Refused { why },
-        code::PANICKED => Cause::Panicked { message: why },
-        code::CANCELLED => Cause::Cancelled,
-        // How long it had, whoever waits for it knows.
-        code::TIMEOUT => Cause::Timeout { after: Duration::ZERO },
-        code::LIMIT => Cause::Limit { limit: "of the plugin's own", what: why },
-        code::UNAVAILABLE => Cause::Unavailable { why },
-        other => Cause::Refused { why: format!("it could not answer: {why} (code {other})") },
-    })
-}
-
-/// The id of an answer that was too long to be kept, from its first bytes.
-fn id_in(head: &[u8]) -> Option<u64> {
-    if let Some(Ok(header)) = head.get(..HEADER_LEN).map(<&[u8; HEADER_LEN]>::try_from)
-        && head[0] == jackfield_protocol::frame::MAGIC
-    {
-        return Header::from_bytes(header).map(|header| header.id);
-    }
-    let text = std::str::from_utf8(head)
-        .unwrap_or_else(|error| std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default());
-    let after = text.split_once("\"id\"")?.1.trim_start().strip_prefix(':')?.trim_start();
-    let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..end].parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_of_an_answer_is_found_in_its_first_bytes() {
-        assert_eq!(id_in(br#"{"jsonrpc":"2.0","id":17,"result":"xxxx"#), Some(17));
-        assert_eq!(id_in(br#"{ "id" : 4, "result":[1,"#), Some(4));
-        assert_eq!(id_in(&Header::answer(Kind::Answer, 9, u32::MAX).to_bytes()), Some(9));
-        assert_eq!(id_in("xxxxxxxxxé".as_bytes()), None);
-        assert_eq!(id_in(&[0xF5; 10]), None);
-    }
 }

@@ -1,6 +1,7 @@
 //! The program itself: spawned in a process group of its own, reaped, and ended.
 
 use std::fmt;
+use std::io;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::{StartError, output};
+use super::output;
 use crate::log::PluginLog;
 use crate::mechanism::Spec;
 
@@ -61,69 +62,73 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// The private ends of a program's pipes.
-pub(super) struct Pipes {
-    pub(super) stdin: Box<dyn AsyncWrite + Send + Unpin>,
-    pub(super) stdout: Box<dyn AsyncRead + Send + Unpin>,
+pub(crate) struct Pipes {
+    pub(crate) stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(crate) stdout: Box<dyn AsyncRead + Send + Unpin>,
 }
 
 /// A program that was started. Dropped, it is killed.
-pub(super) struct Child {
-    pub(super) id: u32,
+pub(crate) struct Child {
+    pub(crate) id: u32,
     group: imp::Group,
     exit: watch::Receiver<Option<Exit>>,
     stderr: watch::Receiver<()>,
 }
 
-/// Runs the program and forwards its stderr to `log`.
-pub(super) fn spawn(spec: &Spec, log: &Arc<PluginLog>, runtime: &Handle) -> Result<(Child, Pipes), StartError> {
-    let failed = |source| StartError::Spawn { program: spec.entry.clone(), source };
+/// How the program of a plugin is run: with its arguments, its variables, and in its own directory.
+pub(crate) fn command(spec: &Spec) -> io::Result<Command> {
     // Relative to the host's directory, which is not the program's.
-    let program = std::path::absolute(&spec.entry).map_err(failed)?;
+    let program = std::path::absolute(&spec.entry)?;
     let mut command = Command::new(&program);
-    command
-        .args(&spec.args)
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value)));
     if let Some(directory) = program.parent() {
         command.current_dir(directory);
     }
-    let spawned = imp::spawn(command).map_err(failed)?;
+    Ok(command)
+}
+
+/// Runs a program and forwards its stderr to `log`. The name is that of the plugin.
+pub(crate) fn spawn(
+    mut command: Command,
+    name: &str,
+    log: &Arc<PluginLog>,
+    runtime: &Handle,
+) -> io::Result<(Child, Pipes)> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let spawned = imp::spawn(command)?;
     let (ended, exit) = watch::channel(None);
     let (stderr_read, stderr_ended) = watch::channel(());
     let child = Child { id: spawned.id, group: spawned.group, exit, stderr: stderr_ended };
     let waiter = spawned.waiter;
     std::thread::Builder::new()
-        .name(format!("wait {}", spec.name))
+        .name(format!("wait {name}"))
         // It does nothing but wait.
         .stack_size(64 * 1024)
         .spawn(move || {
             let _ = ended.send(Some(waiter.wait()));
-        })
-        .map_err(failed)?;
+        })?;
     // tokio registers the pipes with the runtime that is current.
     let _entered = runtime.enter();
-    let stdin = ChildStdin::from_std(spawned.stdin).map_err(failed)?;
-    let stdout = ChildStdout::from_std(spawned.stdout).map_err(failed)?;
-    let stderr = ChildStderr::from_std(spawned.stderr).map_err(failed)?;
+    let stdin = ChildStdin::from_std(spawned.stdin)?;
+    let stdout = ChildStdout::from_std(spawned.stdout)?;
+    let stderr = ChildStderr::from_std(spawned.stderr)?;
     runtime.spawn(output::forward_stderr(stderr, Arc::clone(log), child.exit.clone(), stderr_read));
     Ok((child, Pipes { stdin: Box::new(stdin), stdout: Box::new(stdout) }))
 }
 
 impl Child {
     /// How it ended, if it has.
-    pub(super) fn exit(&self) -> Option<Exit> {
+    pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
     }
 
     /// Waits until it has ended and is reaped, with its process group.
-    pub(super) async fn ended(&self) -> Exit {
+    pub(crate) async fn ended(&self) -> Exit {
         ended(&mut self.exit.clone()).await
     }
 
     /// Waits until it has ended and what it wrote to stderr is in the log.
-    pub(super) async fn ended_with_stderr(&self) -> Exit {
+    pub(crate) async fn ended_with_stderr(&self) -> Exit {
         let exit = self.ended().await;
         // An error here is what is waited for: the task that reads stderr is done.
         let _ = self.stderr.clone().changed().await;
@@ -131,17 +136,17 @@ impl Child {
     }
 
     /// A receiver that sees the end.
-    pub(super) fn exit_receiver(&self) -> watch::Receiver<Option<Exit>> {
+    pub(crate) fn exit_receiver(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.clone()
     }
 
     /// A receiver that is closed once stderr is read to its end.
-    pub(super) fn stderr_receiver(&self) -> watch::Receiver<()> {
+    pub(crate) fn stderr_receiver(&self) -> watch::Receiver<()> {
         self.stderr.clone()
     }
 
     /// Kills it when called, and may outlive this.
-    pub(super) fn killer(&self) -> impl FnOnce() + Send + use<> {
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + use<> {
         let (group, exit) = (self.group.clone(), self.exit.clone());
         move || {
             if exit.borrow().is_none() {
@@ -151,7 +156,7 @@ impl Child {
     }
 
     /// Waits for it to end by itself, then tells it to, then kills it, each after `grace`.
-    pub(super) async fn end(&self, grace: Duration) {
+    pub(crate) async fn end(&self, grace: Duration) {
         if tokio::time::timeout(grace, self.ended()).await.is_ok() {
             return;
         }
@@ -163,7 +168,7 @@ impl Child {
     }
 
     /// Kills it and its process group, and waits until it is reaped.
-    pub(super) async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         if self.exit().is_none() {
             self.group.kill();
         }
@@ -180,7 +185,7 @@ impl Drop for Child {
 }
 
 /// Waits for the end. A function of its own, since what `watch` lends must not be kept.
-pub(super) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
+pub(crate) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     let seen = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
     seen.unwrap_or(Exit { code: None, signal: None })
 }

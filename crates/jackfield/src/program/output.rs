@@ -6,15 +6,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::watch;
 
-use super::Exit;
-use super::child::ended;
+use super::child::{Exit, ended};
 use crate::log::PluginLog;
 
-/// Longest line kept in one piece.
-const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest line kept in one piece, as in go-plugin.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Time that a pipe is read on after its program ended: a grandchild may keep it open for ever.
-pub(super) const PIPE_GRACE: Duration = Duration::from_millis(200);
+pub(crate) const PIPE_GRACE: Duration = Duration::from_millis(200);
 
 /// Reads stderr until it ends, or until the program has ended and nothing more comes. `done` is
 /// dropped then.

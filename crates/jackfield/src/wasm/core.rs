@@ -109,6 +109,7 @@ impl Plugin {
             version: version.to_string(),
             capabilities: spec.declared.capabilities.clone(),
             interfaces: vec![Offered { id, description: Some(Arc::new(interface)), binary: true }],
+            services: Vec::new(),
             speaks: String::new(),
         };
         let initialize = matches!(module.get_export(INITIALIZE), Some(ExternType::Func(ty))

@@ -21,11 +21,8 @@ use std::time::Duration;
 
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::frame::{Piece, Splitter};
-use jackfield_protocol::message::{
-    self, Hello, HelloAnswer, Message, Meta, Offer, RpcError, code, method, write_request,
-};
+use jackfield_protocol::message::{Hello, HelloAnswer, Message, Meta, RpcError, method, write_request};
 use jackfield_protocol::{Encoding, PROTOCOL};
-use serde::Deserialize;
 use wasmtime::{Engine, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
 
@@ -33,8 +30,8 @@ use super::extism::{Broke, imports};
 use super::guest::{Guest, Watch};
 use super::kind::{Ended, Request};
 use super::{WasmError, grants, trap};
-use crate::log::level_named;
-use crate::mechanism::{About, FunctionName, Offered, Spec};
+use crate::json_rpc::{self, id_in};
+use crate::mechanism::{About, FunctionName, Spec, answer, too_large};
 
 use methods::Methods;
 use pipe::Pipe;
@@ -308,23 +305,12 @@ fn heard(line: &[u8], id: u64, watch: &Watch, input: &Pipe) -> Heard {
             Heard::Message
         }
         Ok(Message::Notification { method: name, params }) if name == method::LOG => {
-            #[derive(Deserialize)]
-            struct Line {
-                #[serde(default)]
-                level: String,
-                message: String,
-            }
-            let read = params.and_then(|params| serde_json::from_str(params.get()).ok());
-            let Some(Line { level, message }) = read else { return Heard::Stray };
-            watch.logged(level_named(&level), &message);
+            let Some((level, message)) = json_rpc::log_line(params) else { return Heard::Stray };
+            watch.logged(level, &message);
             Heard::Message
         }
-        // A plugin may ask its host one day; whoever asks today learns that nobody answers.
         Ok(Message::Request { id, method: name, .. }) => {
-            let mut refusal = Vec::new();
-            let why = format!("this host offers no `{name}`");
-            message::write_error(&mut refusal, Some(id), code::METHOD_NOT_FOUND, &why, b"");
-            input.push(&refusal);
+            input.push(&json_rpc::refusal(id, &name));
             Heard::Message
         }
         // Of a request that nobody made, or a notification of a later protocol.
@@ -339,70 +325,20 @@ fn heard(line: &[u8], id: u64, watch: &Watch, input: &Pipe) -> Heard {
 
 fn answered(reply: Reply, request: &Request<'_>) -> Result<Answer, Cause> {
     let max = request.answer_bytes_max;
-    let too_large = |bytes: u64| {
-        Err(Cause::Limit { limit: "answer_bytes", what: format!("the answer is {bytes} bytes of {max} allowed") })
-    };
-    let value = |ok: bool, bytes: Buffer| match bytes.len() > max {
-        true => too_large(bytes.len() as u64),
-        false => Ok(Answer::encoded(ok, Encoding::Json, bytes)),
-    };
-    let Failed { code, message: why, data } = match reply {
-        Reply::Value(bytes) => return value(true, bytes),
-        Reply::TooLong { bytes } => return too_large(bytes),
-        Reply::Unreadable { what } => return Err(Cause::Protocol { what }),
-        Reply::Error(failed) => failed,
-    };
-    Err(match code {
-        own if code::is_own_error(own) => {
-            // A plugin without an SDK may give a message alone.
-            let data = data.unwrap_or_else(|| serde_json::Value::from(why).to_string());
-            return value(false, data.into_bytes().into());
+    match reply {
+        Reply::Value(value) => answer(true, Encoding::Json, value, max),
+        Reply::TooLong { bytes } => Err(too_large(bytes, max)),
+        Reply::Unreadable { what } => Err(Cause::Protocol { what }),
+        Reply::Error(Failed { code, message, data }) => {
+            json_rpc::failed(code, message, data.as_deref(), max, request.timeout)
         }
-        code::METHOD_NOT_FOUND => Cause::Unimplemented { hint: format!(" ({why})") },
-        code::INVALID_PARAMS | code::INVALID_REQUEST | code::PARSE => Cause::Refused { why },
-        code::PANICKED => Cause::Panicked { message: why },
-        code::CANCELLED => Cause::Cancelled,
-        code::TIMEOUT => Cause::Timeout { after: request.timeout },
-        code::LIMIT => Cause::Limit { limit: "of the plugin's own", what: why },
-        code::UNAVAILABLE => Cause::Unavailable { why },
-        other => Cause::Refused { why: format!("it could not answer: {why} (code {other})") },
-    })
-}
-
-/// The id that a line which is no message would have had.
-fn id_in(head: &[u8]) -> Option<u64> {
-    let text =
-        str::from_utf8(head).unwrap_or_else(|error| str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default());
-    let after = text.split_once("\"id\"")?.1.trim_start().strip_prefix(':')?.trim_start();
-    let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..end].parse().ok()
+    }
 }
 
 /// What a guest says of itself, checked. `binary`: its functions can be called in the binary encoding.
 pub(super) fn believe(answer: HelloAnswer, binary: bool) -> Result<About, WasmError> {
-    if answer.protocol.major != PROTOCOL.major {
-        let what = format!("it speaks protocol {}, this host speaks {PROTOCOL}", answer.protocol);
-        return Err(WasmError::Describe { what });
-    }
-    let mut interfaces = Vec::with_capacity(answer.interfaces.len());
-    for offer in answer.interfaces {
-        interfaces.push(match offer {
-            Offer::Named(id) => Offered { id, description: None, binary: false },
-            Offer::Described(description) => {
-                let description =
-                    description.checked().map_err(|error| WasmError::Describe { what: error.to_string() })?;
-                let id = description.id.clone();
-                Offered { id, description: Some(description.into()), binary }
-            }
-        });
-    }
-    Ok(About {
-        name: answer.plugin.name,
-        version: answer.plugin.version,
-        capabilities: answer.capabilities,
-        interfaces,
-        speaks: format!("WASI command, protocol {}", answer.protocol),
-    })
+    let about = json_rpc::believe(answer, binary).map_err(|error| WasmError::Describe { what: error.to_string() })?;
+    Ok(About { speaks: format!("WASI command, {}", about.speaks), ..about })
 }
 
 #[cfg(test)]

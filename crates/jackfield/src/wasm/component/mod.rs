@@ -240,6 +240,7 @@ impl Found {
             version: version.unwrap_or_else(|| "0.0.0".to_owned()),
             capabilities: said.as_ref().map_or_else(|| declared.capabilities.clone(), |said| said.capabilities.clone()),
             interfaces: Vec::new(),
+            services: Vec::new(),
             speaks: String::new(),
         };
         let mut found = Found { about, left_out: Vec::new(), first: Vec::new(), functions: Vec::new() };

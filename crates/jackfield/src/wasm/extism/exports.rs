@@ -311,7 +311,14 @@ pub(super) fn text_in(arguments: &[u8]) -> Result<Cow<'_, str>, String> {
 fn about(spec: &Spec, interfaces: Vec<Offered>) -> About {
     let version = spec.declared.version.as_ref().map_or_else(|| "0.0.0".to_owned(), ToString::to_string);
     let capabilities = spec.declared.capabilities.clone();
-    About { name: spec.name.clone(), version, capabilities, interfaces, speaks: "Extism ABI".to_owned() }
+    About {
+        name: spec.name.clone(),
+        version,
+        capabilities,
+        interfaces,
+        services: Vec::new(),
+        speaks: "Extism ABI".to_owned(),
+    }
 }
 
 fn from_text_to_text(name: String, export: &str) -> Function {

@@ -1,0 +1,204 @@
+//! The end of a gRPC plugin: seen when it comes by itself, brought about when it is wanted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jackfield_grpc::channel::Channel;
+use jackfield_grpc::pb::plugin::Empty;
+use jackfield_grpc::pb::plugin::grpc_controller_client::GrpcControllerClient;
+use jackfield_protocol::call::Cause;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::launch::Stdin;
+use super::{Output, STDERR_SHOWN};
+use crate::log::PluginLog;
+use crate::program::{Child, Exit, PIPE_GRACE};
+
+/// The program of a session.
+pub(super) enum Program {
+    /// We started it. Its stdin tells it that we live: a plugin with the SDK ends with it.
+    Started { child: Child, stdin: std::sync::Mutex<Option<Stdin>> },
+    /// Somebody else did.
+    Attached { pid: u32, test: bool },
+}
+
+/// How often a program that is not our child is looked for: nobody tells us of its end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Program {
+    pub(super) fn started(child: Child, stdin: Stdin) -> Self {
+        Program::Started { child, stdin: std::sync::Mutex::new(Some(stdin)) }
+    }
+
+    /// None if there is no such process.
+    pub(super) fn attached(pid: u32, test: bool) -> Option<Self> {
+        is_alive(pid).then_some(Program::Attached { pid, test })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        match self {
+            Program::Started { child, .. } => child.id,
+            Program::Attached { pid, .. } => *pid,
+        }
+    }
+
+    /// Kills it and waits for its end. One that is under test elsewhere is left alone.
+    pub(super) async fn kill(&self) {
+        match self {
+            Program::Started { child, .. } => child.kill().await,
+            Program::Attached { test: true, .. } => {}
+            Program::Attached { pid, .. } => {
+                signal(*pid, true);
+                gone(*pid).await;
+            }
+        }
+    }
+
+    /// What sees its end, from any task.
+    fn watch(&self) -> Ended {
+        match self {
+            Program::Started { child, .. } => {
+                Ended::Started { exit: child.exit_receiver(), stderr: child.stderr_receiver() }
+            }
+            Program::Attached { pid, .. } => Ended::Attached { pid: *pid },
+        }
+    }
+
+    /// Kills it when called, and may outlive this.
+    pub(super) fn killer(&self) -> Box<dyn FnOnce() + Send> {
+        match self {
+            Program::Started { child, .. } => Box::new(child.killer()),
+            Program::Attached { test: true, .. } => Box::new(|| {}),
+            Program::Attached { pid, .. } => {
+                let pid = *pid;
+                Box::new(move || signal(pid, true))
+            }
+        }
+    }
+
+    /// Ends it: asks, then tells, then kills, each after `grace`.
+    pub(super) async fn end(&self, channel: &Channel, grace: Duration) {
+        if matches!(self, Program::Attached { test: true, .. }) {
+            return;
+        }
+        let asked = async {
+            // Go's handler stops the server before it answers: an error says nothing.
+            let _ = GrpcControllerClient::new(channel.clone()).shutdown(Empty {}).await;
+        };
+        let _ = timeout(grace, asked).await;
+        match self {
+            Program::Started { child, stdin } => {
+                drop(stdin.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+                child.end(grace).await;
+            }
+            Program::Attached { pid, .. } => {
+                for hard in [false, true] {
+                    if timeout(grace, gone(*pid)).await.is_ok() {
+                        return;
+                    }
+                    signal(*pid, hard);
+                }
+                gone(*pid).await;
+            }
+        }
+    }
+}
+
+enum Ended {
+    Started { exit: watch::Receiver<Option<Exit>>, stderr: watch::Receiver<()> },
+    Attached { pid: u32 },
+}
+
+impl Ended {
+    async fn seen(&mut self) -> Exit {
+        match self {
+            Ended::Started { exit, stderr } => {
+                let how = crate::program::ended(exit).await;
+                // What it last wrote says why.
+                let _ = timeout(PIPE_GRACE, stderr.changed()).await;
+                how
+            }
+            Ended::Attached { pid } => {
+                gone(*pid).await;
+                Exit { code: None, signal: None }
+            }
+        }
+    }
+}
+
+/// Says why a session is over, once it is. None as long as it is not.
+pub(super) type Over = watch::Receiver<Option<Cause>>;
+
+/// Watches a program and its connection, and says once why they are over.
+pub(super) fn watch(
+    ended: &Program,
+    channel: Channel,
+    log: Arc<PluginLog>,
+    over: Arc<watch::Sender<Option<Cause>>>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (mut ended, kill) = (ended.watch(), ended.killer());
+    async move {
+        let seen = tokio::select! {
+            exit = ended.seen() => Some(exit),
+            _ = channel.closed() => None,
+        };
+        let how = match seen {
+            Some(exit) => exit.to_string(),
+            // The end of the connection and of the program come in any order; the program's says more.
+            None => match timeout(PIPE_GRACE, ended.seen()).await {
+                Ok(exit) => exit.to_string(),
+                Err(_) => {
+                    kill();
+                    "it closed its connection, and was ended".to_owned()
+                }
+            },
+        };
+        let how = format!("{how}{}", Output { stderr: log.tail(STDERR_SHOWN) });
+        finish(&over, Cause::Crashed { how });
+    }
+}
+
+/// Sets why a session is over, unless that is known already.
+pub(super) fn finish(over: &watch::Sender<Option<Cause>>, cause: Cause) {
+    over.send_if_modified(|known| match known {
+        Some(_) => false,
+        None => {
+            *known = Some(cause);
+            true
+        }
+    });
+}
+
+async fn gone(pid: u32) {
+    while is_alive(pid) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(unix)]
+fn is_alive(pid: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One that is somebody else's is there all the same.
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+}
+
+#[cfg(unix)]
+fn signal(pid: u32, hard: bool) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, if hard { Signal::KILL } else { Signal::TERM });
+    }
+}
+
+/// Without a way to look, a process is believed to be there as long as its connection is.
+#[cfg(not(unix))]
+fn is_alive(_: u32) -> bool {
+    true
+}
+
+#[cfg(not(unix))]
+fn signal(_: u32, _: bool) {}

@@ -1,0 +1,195 @@
+//! The one long-lived stream over which calls go when plugin and host are both Jackfield's.
+//!
+//! A unary call of gRPC costs a stream of HTTP/2 each; here a call is a message on a stream that is there
+//! already, for about a quarter of the price. Answers come in any order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jackfield_grpc::channel::Channel;
+use jackfield_grpc::pb::jackfield::channel_request::Kind;
+use jackfield_grpc::pb::jackfield::channel_response::Outcome;
+use jackfield_grpc::pb::jackfield::plugin_client::PluginClient;
+use jackfield_grpc::pb::jackfield::{self as pb, ChannelRequest, ChannelResponse};
+use jackfield_protocol::Encoding;
+use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::time::Sleep;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
+
+use super::end::Over;
+use crate::mechanism::{Outbound, answer};
+use crate::pending::{Answered, Pending};
+use crate::room::Taken;
+
+/// Room for what a message has beside its value.
+const ENVELOPE_BYTES: usize = 4096;
+
+/// The stream, with the calls on it.
+pub(super) struct Lane {
+    requests: UnboundedSender<ChannelRequest>,
+    pending: Pending,
+    next_id: AtomicU64,
+    answer_bytes_max: usize,
+}
+
+impl Lane {
+    /// Opens the stream. What is sent before the plugin has taken it waits.
+    pub(super) fn open(channel: &Channel, answer_bytes_max: usize, over: Over, runtime: &Handle) -> Arc<Self> {
+        // Not bounded here: each call has taken room before it is sent.
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        let lane = Arc::new(Self { requests, pending: Pending::new(), next_id: AtomicU64::new(1), answer_bytes_max });
+        let client = PluginClient::new(channel.clone())
+            .max_encoding_message_size(usize::MAX)
+            .max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
+        runtime.spawn(Arc::clone(&lane).read(client, UnboundedReceiverStream::new(outgoing), over));
+        lane
+    }
+
+    /// The message of a call. `function` is its position in the plugin's description.
+    pub(super) fn request(&self, outbound: &Outbound<'_>, function: u32) -> ChannelRequest {
+        let encoding = match outbound.encoding {
+            Encoding::Binary => pb::Encoding::Binary,
+            _ => pb::Encoding::Json,
+        };
+        let left = u64::try_from(outbound.timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        ChannelRequest {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            kind: Kind::Call.into(),
+            interface: u32::try_from(outbound.interface).unwrap_or(u32::MAX),
+            function,
+            encoding: encoding.into(),
+            arguments: Bytes::copy_from_slice(&outbound.arguments.bytes()),
+            timeout_ms: u32::try_from(left).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Sends a call, whose answer comes in this encoding.
+    pub(super) fn send(
+        self: &Arc<Self>,
+        request: ChannelRequest,
+        encoding: Encoding,
+        room: Taken,
+    ) -> Result<Call, Cause> {
+        let id = request.id;
+        let (answered, _) = self.pending.add(id)?;
+        // If the stream is over, the answer says why, as soon as that is known.
+        let _ = self.requests.send(request);
+        Ok(Call { id, encoding, answered, lane: Arc::clone(self), over: false, _room: room })
+    }
+
+    /// Reads answers to the end of the stream; then ends every call.
+    async fn read(
+        self: Arc<Self>,
+        mut client: PluginClient<Channel>,
+        outgoing: UnboundedReceiverStream<ChannelRequest>,
+        mut over: Over,
+    ) {
+        let ended = match client.channel(outgoing).await {
+            Ok(answers) => {
+                let mut answers = answers.into_inner();
+                loop {
+                    match answers.message().await {
+                        Ok(Some(answer)) => self.take(answer),
+                        Ok(None) => break None,
+                        Err(status) => break Some(status),
+                    }
+                }
+            }
+            Err(status) => Some(status),
+        };
+        let cause = self.why(ended, &mut over).await;
+        self.pending.end(cause);
+    }
+
+    /// Why the stream has ended: the plugin's end, or else what the plugin did to it.
+    async fn why(&self, ended: Option<Status>, over: &mut Over) -> Cause {
+        let known = tokio::time::timeout(crate::program::PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
+        if let Ok(Ok(cause)) = known
+            && let Some(cause) = &*cause
+        {
+            return cause.clone();
+        }
+        let what =
+            ended.map_or_else(|| "the stream of its calls ended".to_owned(), |status| status.message().to_owned());
+        Cause::Protocol { what: format!("its calls cannot be made: {what}") }
+    }
+
+    fn take(&self, response: ChannelResponse) {
+        let ChannelResponse { id, outcome, value, message: why } = response;
+        let encoded = |ok: bool| {
+            let mut bytes = Buffer::new();
+            bytes.extend_from_slice(&value);
+            // Whoever waits for it knows the encoding, which is that of the call.
+            answer(ok, Encoding::Json, bytes, self.answer_bytes_max)
+        };
+        let settled = match Outcome::try_from(outcome) {
+            Ok(Outcome::Ok) => encoded(true),
+            Ok(Outcome::OwnError) => encoded(false),
+            Ok(Outcome::Unimplemented) => Err(Cause::Unimplemented { hint: why }),
+            Ok(Outcome::Refused) => Err(Cause::Refused { why }),
+            Ok(Outcome::Failed) => Err(Cause::Refused { why: format!("it could not answer: {why}") }),
+            Ok(Outcome::Panicked) => Err(Cause::Panicked { message: why }),
+            Ok(Outcome::Stopped) => Err(Cause::Unavailable { why }),
+            Ok(Outcome::Limit) => Err(Cause::Limit { limit: "of the plugin's own", what: why }),
+            Err(error) => Err(Cause::Protocol { what: format!("its answer has an outcome of no name: {error}") }),
+        };
+        self.pending.settle(id, settled);
+    }
+}
+
+/// A call on the stream. Dropped before it is over, it is cancelled.
+pub(super) struct Call {
+    id: u64,
+    encoding: Encoding,
+    answered: Answered,
+    lane: Arc<Lane>,
+    over: bool,
+    _room: Taken,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.lane.pending.forget(self.id);
+        let cancel = ChannelRequest { id: self.id, kind: Kind::Cancel.into(), ..ChannelRequest::default() };
+        let _ = self.lane.requests.send(cancel);
+    }
+}
+
+/// Waits for the answer, or for the deadline.
+pub(super) struct Waiting {
+    pub(super) call: Call,
+    pub(super) deadline: Pin<Box<Sleep>>,
+    pub(super) timeout: Duration,
+}
+
+impl Future for Waiting {
+    type Output = Result<Answer, Cause>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(answer) = Pin::new(&mut self.call.answered).poll(context) {
+            self.call.over = true;
+            let gone = || Err(Cause::Unavailable { why: "the host gave it up".to_owned() });
+            return Poll::Ready(answer.unwrap_or_else(|_| gone()).map(|mut answer| {
+                if let AnswerValue::Encoded { encoding, .. } = &mut answer.value {
+                    *encoding = self.call.encoding;
+                }
+                answer
+            }));
+        }
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Cause::Timeout { after: self.timeout }));
+        }
+        Poll::Pending
+    }
+}

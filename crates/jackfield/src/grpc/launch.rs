@@ -1,0 +1,290 @@
+//! Starts a program and reads the line in which it says where it listens.
+
+use std::io;
+use std::sync::Arc;
+
+use jackfield_grpc::handshake::{Line, Protocol, variable};
+use jackfield_grpc::net::{Address, Group};
+use jackfield_grpc::tls::Identity;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::end::Program;
+use super::verify::verify;
+use super::{GrpcError, Output};
+use crate::log::PluginLog;
+use crate::manifest::{GrpcSpec, Reattach, ReattachAddress};
+use crate::mechanism::Spec;
+use crate::program::{self, Child, PIPE_GRACE, ended};
+
+/// Longest handshake. go-plugin's own host stops reading after 64 KiB.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Of a later line on stdout that is longer, so much is logged.
+const STRAY_SHOWN: usize = 1024;
+
+/// A program that listens.
+pub(super) struct Launched {
+    pub(super) program: Program,
+    pub(super) address: Address,
+    /// The version of the application's protocol that the plugin chose.
+    pub(super) version: u32,
+    /// Our certificate and the plugin's, in DER.
+    pub(super) tls: Option<(Arc<Identity>, Vec<u8>)>,
+    pub(super) multiplex: bool,
+    /// Where its sockets are, ours for it as well. Goes with the session, whatever the plugin left in it.
+    pub(super) sockets: Option<Arc<tempfile::TempDir>>,
+    pub(super) socket_group: Option<String>,
+}
+
+/// Starts the program and waits for its handshake.
+pub(super) async fn launch(
+    spec: &Spec,
+    log: &Arc<PluginLog>,
+    runtime: &Handle,
+    deadline: Instant,
+) -> Result<Launched, GrpcError> {
+    let grpc = &spec.grpc;
+    let failed = |source| GrpcError::Spawn { program: spec.entry.clone(), source };
+    let prepare = |what: String| GrpcError::Prepare { what };
+    let identity = match grpc.tls {
+        true => Some(Arc::new(Identity::generate().map_err(|error| prepare(error.to_string()))?)),
+        false => None,
+    };
+    let sockets = socket_dir(grpc).map_err(|error| prepare(format!("no directory for sockets: {error}")))?;
+    let mut command = program::command(spec).map_err(failed)?;
+    // Whoever started us may be go-plugin's host, too: what it said to us must not reach our plugin.
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(variable::PREFIX.as_bytes()))
+    {
+        command.env_remove(name);
+    }
+    let versions = grpc.versions.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    command
+        .env(&grpc.cookie.key, &grpc.cookie.value)
+        .env(variable::MIN_PORT, grpc.ports.0.to_string())
+        .env(variable::MAX_PORT, grpc.ports.1.to_string())
+        .env(variable::PROTOCOL_VERSIONS, versions);
+    if let Some(sockets) = &sockets {
+        command.env(variable::UNIX_SOCKET_DIR, sockets.path());
+    }
+    if let Some(group) = &grpc.socket_group {
+        command.env(variable::UNIX_SOCKET_GROUP, group);
+    }
+    if let Some(identity) = &identity {
+        command.env(variable::CLIENT_CERT, identity.pem());
+    }
+    if grpc.multiplex {
+        command.env(variable::MULTIPLEX_GRPC, "true");
+    }
+    let verified = match &grpc.sha256 {
+        Some(pinned) => Some(verify(&spec.entry, pinned)?),
+        None => None,
+    };
+    #[cfg(target_os = "linux")]
+    if let Some(verified) = &verified {
+        command = verified.instead_of(&command).map_err(failed)?;
+    }
+    let (child, pipes) = program::spawn(command, &spec.name, log, runtime).map_err(failed)?;
+    drop(verified);
+    match handshake(spec, &child, pipes.stdout, log, runtime, deadline).await {
+        Ok(line) => {
+            let taken = take(grpc, line, identity);
+            match taken {
+                Ok((line, tls)) => Ok(Launched {
+                    program: Program::started(child, pipes.stdin),
+                    address: line.address,
+                    version: line.app_version,
+                    tls,
+                    multiplex: grpc.multiplex,
+                    sockets,
+                    socket_group: grpc.socket_group.clone(),
+                }),
+                Err(error) => {
+                    child.kill().await;
+                    Err(error)
+                }
+            }
+        }
+        Err(error) => {
+            child.kill().await;
+            Err(error)
+        }
+    }
+}
+
+/// Attaches to a program that somebody else started.
+pub(super) fn attach(spec: &Spec, reattach: &Reattach) -> Result<Launched, GrpcError> {
+    let refused = |why: &str| Err(GrpcError::Reattach { pid: reattach.pid, why: why.to_owned() });
+    if spec.grpc.multiplex {
+        return refused("what is multiplexed belongs to the host that started it");
+    }
+    if spec.grpc.sha256.is_some() {
+        return refused("a program that runs already cannot be compared with a SHA-256");
+    }
+    let Some(program) = Program::attached(reattach.pid, reattach.test) else {
+        return refused("no such process");
+    };
+    let highest = spec.grpc.versions.iter().copied().max().unwrap_or_default();
+    Ok(Launched {
+        program,
+        address: match &reattach.address {
+            ReattachAddress::Unix(path) => Address::Unix(path.clone()),
+            ReattachAddress::Tcp(address) => Address::Tcp(*address),
+        },
+        version: reattach.version.unwrap_or(highest),
+        // The key that its host has is not ours.
+        tls: None,
+        multiplex: false,
+        sockets: None,
+        socket_group: None,
+    })
+}
+
+/// A directory for the sockets of one start, which nobody else can look into. A short path: what a socket's
+/// address has room for is about a hundred bytes.
+fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<tempfile::TempDir>>> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("jackfield-");
+    let directory = builder.tempdir().or_else(|_| builder.tempdir_in("/tmp"))?;
+    #[cfg(unix)]
+    if let Some(group) = &grpc.socket_group {
+        Group::from(&**group).open_directory(directory.path()).map_err(io::Error::other)?;
+    }
+    let _ = grpc;
+    Ok(Some(Arc::new(directory)))
+}
+
+type Tls = Option<(Arc<Identity>, Vec<u8>)>;
+
+/// Compares what the plugin says with what it was asked for.
+fn take(grpc: &GrpcSpec, line: Line, identity: Option<Arc<Identity>>) -> Result<(Line, Tls), GrpcError> {
+    if !grpc.versions.contains(&line.app_version) {
+        return Err(GrpcError::Version { plugin: line.app_version, host: grpc.versions.clone() });
+    }
+    if line.protocol == Protocol::NetRpc {
+        return Err(GrpcError::NetRpc);
+    }
+    let tls = match (identity, &line.certificate) {
+        (Some(identity), Some(certificate)) => Some((identity, certificate.clone())),
+        (Some(_), None) => return Err(GrpcError::NoCertificate),
+        (None, Some(_)) => return Err(GrpcError::UnaskedCertificate),
+        (None, None) => None,
+    };
+    if grpc.multiplex && line.multiplex != Some(true) {
+        return Err(GrpcError::NoMultiplexing);
+    }
+    Ok((line, tls))
+}
+
+/// Reads the first line, and leaves a task that reads on for ever: a plugin whose stdout is full stands still.
+async fn handshake(
+    spec: &Spec,
+    child: &Child,
+    mut stdout: Box<dyn AsyncRead + Send + Unpin>,
+    log: &Arc<PluginLog>,
+    runtime: &Handle,
+    deadline: Instant,
+) -> Result<Line, GrpcError> {
+    let mut read = Vec::new();
+    let line = timeout_at(deadline, first_line(&mut stdout, child, &mut read)).await;
+    let output = || Output::of(log);
+    let end = match line {
+        Ok(Some(end)) => end,
+        Ok(None) if timeout(PIPE_GRACE, child.ended()).await.is_ok() => {
+            let exit = child.ended_with_stderr().await;
+            return Err(match read.is_empty() {
+                true => GrpcError::Exited { exit, output: output() },
+                false => not_a_line(&read, output()),
+            });
+        }
+        Ok(None) if read.is_empty() => return Err(GrpcError::Closed { output: output() }),
+        Ok(None) => return Err(not_a_line(&read, output())),
+        Err(_) => {
+            let (waited, step) = (spec.limits.start_timeout, "no handshake on stdout");
+            return Err(GrpcError::NotReady { waited, step, output: output() });
+        }
+    };
+    let text = String::from_utf8_lossy(&read[..end]);
+    let line = Line::parse(&text).map_err(|source| GrpcError::Handshake { source, output: output() })?;
+    let rest = read.split_off((end + 1).min(read.len()));
+    runtime.spawn(drain(stdout, rest, Arc::clone(log)));
+    Ok(line)
+}
+
+fn not_a_line(read: &[u8], output: Output) -> GrpcError {
+    match Line::parse(&String::from_utf8_lossy(read)) {
+        Err(source) => GrpcError::Handshake { source, output },
+        // A line without an end, after which the program is gone.
+        Ok(_) => GrpcError::Closed { output },
+    }
+}
+
+/// Where the first line ends. None at the end of what comes, or when a line would be too long.
+async fn first_line(stdout: &mut (impl AsyncRead + Unpin), child: &Child, read: &mut Vec<u8>) -> Option<usize> {
+    let mut exit = child.exit_receiver();
+    let mut exited = false;
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            return Some(end);
+        }
+        if read.len() > LINE_BYTES_MAX {
+            return Some(read.len());
+        }
+        let count = tokio::select! {
+            count = stdout.read(&mut chunk) => count.unwrap_or(0),
+            _ = ended(&mut exit), if !exited => {
+                exited = true;
+                continue;
+            }
+            // A grandchild may hold stdout open.
+            () = tokio::time::sleep(PIPE_GRACE), if exited => 0,
+        };
+        if count == 0 {
+            return None;
+        }
+        read.extend_from_slice(&chunk[..count]);
+    }
+}
+
+/// Reads what comes after the handshake, line by line into the log, for as long as somebody writes.
+async fn drain(mut stdout: impl AsyncRead + Unpin, mut line: Vec<u8>, log: Arc<PluginLog>) {
+    let mut chunk = vec![0; 16 * 1024];
+    let tell = |line: &[u8]| {
+        let text = String::from_utf8_lossy(&line[..line.len().min(STRAY_SHOWN)]);
+        if !text.trim_end().is_empty() {
+            log.stray(text.trim_end());
+        }
+    };
+    // A line may have no end: only what is shown of it is kept.
+    let mut cut = false;
+    loop {
+        while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            if !std::mem::take(&mut cut) {
+                tell(&line[..end]);
+            }
+            line.drain(..=end);
+        }
+        if line.len() > STRAY_SHOWN {
+            if !cut {
+                tell(&line);
+            }
+            cut = true;
+            line.clear();
+        }
+        match stdout.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => line.extend_from_slice(&chunk[..count]),
+        }
+    }
+    if !cut {
+        tell(&line);
+    }
+}
+
+/// What keeps a started program's stdin open.
+pub(super) type Stdin = Box<dyn AsyncWrite + Send + Unpin>;

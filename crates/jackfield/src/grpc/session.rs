@@ -1,0 +1,339 @@
+//! Talks to a gRPC plugin: functions of interfaces over the one stream or as unary calls, methods of services
+//! as they are.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jackfield_grpc::Connection;
+use jackfield_protocol::call::Cause;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Sleep;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Status, Streaming};
+
+use super::GrpcError;
+use super::about::Known;
+use super::connect::Connected;
+use super::end::{self, Over, Program, finish};
+use super::lane::{Lane, Waiting};
+use super::launch::Launched;
+use super::services::{self, Dynamic, Services};
+use super::status::{self, Said};
+use super::unary::{self, Service};
+use crate::limits::Limits;
+use crate::log::PluginLog;
+use crate::mechanism::{About, Boxed, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told};
+use crate::program::PIPE_GRACE;
+use crate::room::Room;
+
+pub(super) struct GrpcSession {
+    about: About,
+    program: Program,
+    connected: Connected,
+    version: u32,
+    services: Services,
+    functions: Vec<Option<Arc<Service>>>,
+    lane: Option<Arc<Lane>>,
+    room: Arc<Room>,
+    over: Arc<watch::Sender<Option<Cause>>>,
+    limits: Limits,
+    answer_bytes_max: usize,
+    runtime: Handle,
+    /// Its sockets go when it is gone.
+    _sockets: Option<Arc<tempfile::TempDir>>,
+}
+
+impl GrpcSession {
+    pub(super) fn new(
+        spec: &Spec,
+        launched: Launched,
+        connected: Connected,
+        known: Known,
+        log: Arc<PluginLog>,
+        runtime: &Handle,
+    ) -> Result<Self, GrpcError> {
+        let limits = spec.limits.clone();
+        let answer_bytes_max = usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX);
+        let Launched { program, version, sockets, .. } = launched;
+        let over = Arc::new(watch::Sender::new(None));
+        runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
+        let Known { about, services, functions, lane } = known;
+        let lane = lane.then(|| Lane::open(&connected.channel, answer_bytes_max, over.subscribe(), runtime));
+        Ok(Self {
+            about,
+            program,
+            connected,
+            version,
+            services,
+            functions,
+            lane,
+            room: Arc::new(Room::new(&limits)),
+            over,
+            limits,
+            answer_bytes_max,
+            runtime: runtime.clone(),
+            _sockets: sockets,
+        })
+    }
+
+    /// Made here, since whoever polls a call may be on a thread without a runtime.
+    fn deadline(&self, timeout: Duration) -> Pin<Box<Sleep>> {
+        let _entered = self.runtime.enter();
+        Box::pin(tokio::time::sleep(timeout))
+    }
+
+    fn unary(&self, service: &Arc<Service>, function: usize, outbound: &Outbound<'_>) -> Result<Inbound, Cause> {
+        let (encoding, timeout) = (outbound.encoding, outbound.timeout);
+        let message = service.arguments(function, encoding, &outbound.arguments.bytes())?;
+        self.room.admits(message.len())?;
+        let made = unary::call(
+            self.connected.channel.clone(),
+            service.path(function),
+            message.clone(),
+            self.answer_bytes_max,
+            timeout,
+        );
+        let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
+        let service = Arc::clone(service);
+        let bytes = message.len();
+        Ok(Inbound::Later(Box::pin(async move {
+            let late = || Err(Cause::Timeout { after: timeout });
+            let _room = match room.try_take(bytes) {
+                Some(room) => room,
+                None => tokio::select! {
+                    room = room.take(bytes) => room,
+                    () = &mut deadline => return late(),
+                },
+            };
+            let made = tokio::select! {
+                made = made => made,
+                () = &mut deadline => return late(),
+            };
+            match made {
+                Ok(message) => service.answer(function, encoding, &message),
+                Err(status) => Err(match status::cause(&status, timeout) {
+                    Some(cause) => cause,
+                    None => why_over(over, &status).await,
+                }),
+            }
+        })))
+    }
+}
+
+/// Why a connection failed: the plugin's end, as soon as it is known.
+async fn why_over(mut over: Over, status: &Status) -> Cause {
+    // The program's end is seen after that of its connection.
+    let known = tokio::time::timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
+    if let Ok(Ok(cause)) = known
+        && let Some(cause) = &*cause
+    {
+        return cause.clone();
+    }
+    Cause::Protocol { what: format!("the call broke off: {}", status.message()) }
+}
+
+impl Session for GrpcSession {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn call(&self, outbound: Outbound<'_>) -> Inbound {
+        let unavailable = |cause: &Cause| Cause::Unavailable { why: cause.to_string() };
+        if let Some(cause) = &*self.over.borrow() {
+            return Inbound::Now(Err(unavailable(cause)));
+        }
+        let bytes = outbound.arguments.len();
+        if let Err(cause) = self.room.admits(bytes) {
+            return Inbound::Now(Err(cause));
+        }
+        let timeout = outbound.timeout;
+        let FunctionName { position, .. } = outbound.function;
+        let (Some(position), Some(service)) = (*position, &self.functions[outbound.interface]) else {
+            let hint = " (nothing describes the interface)".to_owned();
+            return Inbound::Now(Err(Cause::Unimplemented { hint }));
+        };
+        let Some(lane) = &self.lane else {
+            let made = self.unary(service, position as usize, &outbound);
+            return made.unwrap_or_else(|cause| Inbound::Now(Err(cause)));
+        };
+        let (request, encoding) = (lane.request(&outbound, position), outbound.encoding);
+        let mut deadline = self.deadline(timeout);
+        if let Some(room) = self.room.try_take(bytes) {
+            return match lane.send(request, encoding, room) {
+                Ok(call) => Inbound::Later(Box::pin(Waiting { call, deadline, timeout })),
+                Err(cause) => Inbound::Now(Err(cause)),
+            };
+        }
+        let (lane, room) = (Arc::clone(lane), Arc::clone(&self.room));
+        Inbound::Later(Box::pin(async move {
+            let room = tokio::select! {
+                room = room.take(bytes) => room,
+                () = &mut deadline => return Err(Cause::Timeout { after: timeout }),
+            };
+            let call = lane.send(request, encoding, room)?;
+            Waiting { call, deadline, timeout }.await
+        }))
+    }
+
+    fn exchange(&self, exchange: Exchange) -> Result<Box<dyn Messages>, Cause> {
+        if let Some(cause) = &*self.over.borrow() {
+            return Err(Cause::Unavailable { why: cause.to_string() });
+        }
+        let Some(method) = self.services.method(exchange.service, exchange.method) else {
+            return Err(Cause::Unimplemented { hint: String::new() });
+        };
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let path = PathAndQuery::try_from(path).map_err(|error| Cause::Refused { why: error.to_string() })?;
+        let (refused, refusal) = oneshot::channel();
+        let outgoing = Outgoing {
+            from: ReceiverStream::new(exchange.messages),
+            descriptor: method.input(),
+            refused: Some(refused),
+        };
+        let codec = Dynamic { answer: method.output() };
+        let channel = self.connected.channel.clone();
+        let answer_bytes_max = self.answer_bytes_max;
+        let begun = async move {
+            let mut grpc = Grpc::new(channel).max_decoding_message_size(answer_bytes_max);
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            let request = tonic::Request::new(outgoing.messages());
+            Ok::<_, Status>(grpc.streaming(request, path, codec).await?.into_inner())
+        };
+        Ok(Box::new(Answers {
+            state: State::Beginning(Box::pin(begun)),
+            refusal,
+            timeout: exchange.timeout,
+            over: self.over.subscribe(),
+            runtime: self.runtime.clone(),
+        }))
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        let Connected { channel, broker } = &self.connected;
+        Some(Connection { channel: channel.clone(), broker: broker.clone(), app_version: self.version })
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.over.borrow().as_ref().map(ToString::to_string)
+    }
+
+    fn stop(&self, _idle: bool) -> Boxed<'_, ()> {
+        Box::pin(async {
+            // What ends from now on was stopped, and did not crash.
+            finish(&self.over, Cause::Unavailable { why: "it was stopped".to_owned() });
+            self.connected.broker.close();
+            self.program.end(&self.connected.channel, self.limits.stop_grace).await;
+            self.connected.channel.close();
+        })
+    }
+
+    fn abandon(&self) {
+        finish(&self.over, Cause::Unavailable { why: "its host is gone".to_owned() });
+        self.connected.broker.close();
+        self.program.killer()();
+        self.connected.channel.close();
+    }
+
+    fn process(&self) -> Option<u32> {
+        Some(self.program.id())
+    }
+}
+
+/// The messages of a call, turned from JSON as they come.
+struct Outgoing {
+    from: ReceiverStream<Value>,
+    descriptor: MessageDescriptor,
+    /// Told when one of them is no message: then nothing more is sent.
+    refused: Option<oneshot::Sender<String>>,
+}
+
+impl Outgoing {
+    fn messages(mut self) -> impl tokio_stream::Stream<Item = DynamicMessage> + Send + 'static {
+        let descriptor = self.descriptor;
+        self.from.map_while(move |value| match services::from_json(descriptor.clone(), value) {
+            Ok(message) => Some(message),
+            Err(why) => {
+                if let Some(refused) = self.refused.take() {
+                    let _ = refused.send(why);
+                }
+                None
+            }
+        })
+    }
+}
+
+type Beginning = Pin<Box<dyn Future<Output = Result<Streaming<DynamicMessage>, Status>> + Send>>;
+
+/// The answers of a call.
+struct Answers {
+    state: State,
+    refusal: oneshot::Receiver<String>,
+    timeout: Duration,
+    over: Over,
+    runtime: Handle,
+}
+
+enum State {
+    Beginning(Beginning),
+    Open(Box<Streaming<DynamicMessage>>),
+    Ended,
+}
+
+impl Answers {
+    async fn message(&mut self) -> Result<Option<DynamicMessage>, Status> {
+        if let State::Beginning(beginning) = &mut self.state {
+            let begun = beginning.await;
+            self.state = State::Ended;
+            self.state = State::Open(Box::new(begun?));
+        }
+        match &mut self.state {
+            State::Open(answers) => answers.message().await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Value, Told>> {
+        let timeout = self.timeout;
+        let entered = self.runtime.enter();
+        let deadline = tokio::time::sleep(timeout);
+        drop(entered);
+        let read = tokio::select! {
+            read = self.message() => read,
+            () = deadline => {
+                self.state = State::Ended;
+                return Some(Err(Told::Failed(Cause::Timeout { after: timeout })));
+            }
+        };
+        // What was refused on our side ends the call on the plugin's, with whatever it makes of that.
+        if let Ok(why) = self.refusal.try_recv() {
+            self.state = State::Ended;
+            return Some(Err(Told::Failed(Cause::Refused { why })));
+        }
+        match read {
+            Ok(None) => None,
+            Ok(Some(message)) => Some(services::to_json(&message).map_err(|what| {
+                Told::Failed(Cause::Protocol { what: format!("its message has no form in JSON: {what}") })
+            })),
+            Err(status) => {
+                self.state = State::Ended;
+                Some(Err(match status::said(&status, timeout) {
+                    Said::Told(told) => told,
+                    Said::Disconnected => Told::Failed(why_over(self.over.clone(), &status).await),
+                }))
+            }
+        }
+    }
+}
+
+impl Messages for Answers {
+    fn next(&mut self) -> Boxed<'_, Option<Result<Value, Told>>> {
+        Box::pin(Answers::next(self))
+    }
+}

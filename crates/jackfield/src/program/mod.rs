@@ -1,0 +1,13 @@
+//! A plugin's program: spawned in a process group of its own, its stderr in the log, reaped and ended.
+//!
+//! For every mechanism whose plugins are programs. Guaranteed: when a [`Child`] is dropped, killed or has
+//! ended, its process group is gone, and pipes that a grandchild keeps open hang nothing.
+//!
+//! Not here: what is said to it on which pipe (`process/`, `grpc/`).
+
+mod child;
+mod output;
+
+pub use child::Exit;
+pub(crate) use child::{Child, Pipes, command, ended, spawn};
+pub(crate) use output::PIPE_GRACE;
