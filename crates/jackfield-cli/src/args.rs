@@ -65,10 +65,13 @@ pub(crate) struct Call {
     /// Name of the plugin.
     pub(crate) plugin: String,
 
-    /// The function: `greet`, `greeter.greet` or `demo:greeter/greeter.greet`.
+    /// The function: `greet`, `greeter.greet` or `demo:greeter/greeter.greet`; or the method of a service,
+    /// `proto.KV/Get`.
     pub(crate) function: String,
 
-    /// The arguments as JSON, an object by name or an array by position; `-` reads them from stdin.
+    /// The arguments as JSON, an object by name or an array by position; `-` reads them from stdin. Of a
+    /// method that takes a stream, any number of messages, from stdin one a line; one that answers with a
+    /// stream has its messages written one a line.
     #[arg(value_name = "ARGS", default_value = "{}", hide_default_value = true)]
     pub(crate) arguments: String,
 

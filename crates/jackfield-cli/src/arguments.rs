@@ -1,7 +1,7 @@
 //! The arguments of a call, as they are typed: JSON that is taken at its word.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use anyhow::{Context as _, Result};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -14,6 +14,31 @@ pub(crate) fn read(written: &str, stdin: impl Read) -> Result<Value> {
     }
     let text = std::io::read_to_string(stdin).context("cannot read the arguments from stdin")?;
     parse(&text).context("stdin is not JSON")
+}
+
+/// Reads messages one after the other from `written`, or line by line from `stdin` when that is `-`, until
+/// `take` wants no more.
+pub(crate) fn read_each(written: &str, stdin: impl BufRead, mut take: impl FnMut(Value) -> bool) -> Result<()> {
+    if written != "-" {
+        for message in serde_json::Deserializer::from_str(written).into_iter::<Exact>() {
+            let Exact(message) = message.context("ARGS is not JSON")?;
+            if !take(message) {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    for (at, line) in stdin.lines().enumerate() {
+        let line = line.context("cannot read the messages from stdin")?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let message = parse(&line).with_context(|| format!("line {} of stdin is not JSON", at + 1))?;
+        if !take(message) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn parse(text: &str) -> serde_json::Result<Value> {
@@ -104,6 +129,25 @@ mod tests {
         );
         check("18446744073709551615", expect!["18446744073709551615"]);
         check("-", expect![[r#"["Ada"]"#]]);
+    }
+
+    #[test]
+    fn messages_stand_side_by_side_or_on_lines() {
+        let check = |written: &str, expected: Expect| {
+            let mut messages = Vec::new();
+            let read = read_each(written, "{\"n\": 1}\n\n2\n{".as_bytes(), |message| {
+                messages.push(message.to_string());
+                true
+            });
+            let end = read.map_or_else(|error| format!("{error:#}"), |()| "end".to_owned());
+            expected.assert_eq(&format!("{}; {end}", messages.join(" ")));
+        };
+        check("{\"n\": 1} {\"n\": 2}", expect![[r#"{"n":1} {"n":2}; end"#]]);
+        check("", expect!["; end"]);
+        check(
+            "-",
+            expect![[r#"{"n":1} 2; line 4 of stdin is not JSON: EOF while parsing an object at line 1 column 1"#]],
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use jackfield::{Interface, InterfaceInfo, PluginInfo, State, Status};
+use jackfield::{Interface, InterfaceInfo, PluginInfo, ServiceInfo, State, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -39,6 +39,7 @@ struct View {
     speaks: String,
     capabilities: Vec<String>,
     interfaces: Vec<InterfaceView>,
+    services: Vec<ServiceView>,
     /// The limits in force, by name.
     limits: BTreeMap<&'static str, Value>,
     /// The limits that its mechanism cannot enforce, with the reason.
@@ -53,6 +54,22 @@ struct InterfaceView {
     fingerprint: Option<String>,
     encodings: Vec<&'static str>,
     description: Option<Interface>,
+}
+
+/// A service that no interface describes.
+#[derive(Debug, Serialize)]
+struct ServiceView {
+    name: String,
+    methods: Vec<MethodView>,
+}
+
+#[derive(Debug, Serialize)]
+struct MethodView {
+    name: String,
+    input: String,
+    output: String,
+    client_streaming: bool,
+    server_streaming: bool,
 }
 
 impl View {
@@ -91,6 +108,7 @@ impl View {
             speaks: info.speaks.clone(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
+            services: info.services.iter().map(ServiceView::of).collect(),
             limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
             not_enforced,
             calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
@@ -132,6 +150,10 @@ impl View {
             text.push('\n');
             interface.add_to(&mut text, paint);
         }
+        for service in &self.services {
+            text.push('\n');
+            service.add_to(&mut text, paint);
+        }
         text
     }
 }
@@ -153,6 +175,29 @@ impl InterfaceView {
         for function in self.description.iter().flat_map(|description| &description.functions) {
             let docs = function.docs.lines().next().map(|line| format!("  // {line}"));
             let line = format!("  {}{}", function.signature(), docs.unwrap_or_default());
+            *text += &format!("{}\n", plain(&line));
+        }
+    }
+}
+
+impl ServiceView {
+    fn of(service: &ServiceInfo) -> Self {
+        let methods = service.methods.iter().map(|method| MethodView {
+            name: method.name.clone(),
+            input: method.input.clone(),
+            output: method.output.clone(),
+            client_streaming: method.client_streaming,
+            server_streaming: method.server_streaming,
+        });
+        Self { name: service.name.clone(), methods: methods.collect() }
+    }
+
+    fn add_to(&self, text: &mut String, paint: Paint) {
+        *text += &format!("{}\n", paint.bold(&format!("service {}", plain(&self.name))));
+        for MethodView { name, input, output, client_streaming, server_streaming } in &self.methods {
+            let stream = |streams: &bool| if *streams { "stream " } else { "" };
+            let line =
+                format!("  {name}({}{input}) returns ({}{output})", stream(client_streaming), stream(server_streaming));
             *text += &format!("{}\n", plain(&line));
         }
     }
@@ -217,6 +262,16 @@ mod tests {
                     description: None,
                 },
             ],
+            services: vec![ServiceView {
+                name: "proto.Feed".to_owned(),
+                methods: vec![MethodView {
+                    name: "Watch".to_owned(),
+                    input: "proto.Topic".to_owned(),
+                    output: "proto.News".to_owned(),
+                    client_streaming: false,
+                    server_streaming: true,
+                }],
+            }],
             limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)].into(),
             not_enforced: [("stop_grace", "a reason")].into(),
             calls: [("ok", 3)].into(),

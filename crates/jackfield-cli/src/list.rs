@@ -37,6 +37,8 @@ struct Row {
     mechanism: &'static str,
     state: &'static str,
     interfaces: Vec<String>,
+    /// What is offered beside interfaces.
+    services: Vec<String>,
     capabilities: Vec<String>,
     source: String,
 }
@@ -116,6 +118,7 @@ impl Row {
             mechanism: info.mechanism.as_str(),
             state: info.state.as_str(),
             interfaces: info.interfaces.iter().map(|interface| interface.id.to_string()).collect(),
+            services: info.services.iter().map(|service| service.name.clone()).collect(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             source: info.source.display().to_string(),
         }
@@ -126,7 +129,8 @@ impl Row {
             true => "-".to_owned(),
             false => items.join(", "),
         };
-        let (interfaces, capabilities) = (listed(&self.interfaces), listed(&self.capabilities));
+        let offered = [&*self.interfaces, &*self.services].concat();
+        let (interfaces, capabilities) = (listed(&offered), listed(&self.capabilities));
         let cells =
             [&*self.name, &*self.version, self.mechanism, self.state, &*interfaces, &*capabilities, &*self.source];
         cells.map(plain).to_vec()
@@ -151,6 +155,7 @@ mod tests {
             mechanism,
             state: "ready",
             interfaces: vec!["demo:greeter/greeter@1.0.0".to_owned()],
+            services: Vec::new(),
             capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),
             source: format!("plugins/{name}/plugin.toml"),
         }

@@ -90,6 +90,11 @@ impl Out {
         };
         self.text(&format!("{text}\n"))
     }
+
+    /// Writes a value as one of several, on one line.
+    pub(crate) fn line(&self, value: &impl Serialize) -> Result<()> {
+        self.text(&format!("{}\n", serde_json::to_string(value)?))
+    }
 }
 
 /// Writes a line of talk. When stderr is gone, there is nobody to tell.
