@@ -16,7 +16,7 @@ static const jf_about who = {
     .size = sizeof(jf_about),
     .name = JF_STR("greeter-go-native"),
     .version = JF_STR("1.0.0"),
-    .capabilities = JF_STR("greeting@1 batch@2"),
+    .capabilities = JF_STR("greeting@1 batch@2 polite@1"),
 };
 
 static const jf_interface greeter = {

@@ -42,7 +42,7 @@ const (
 )
 
 const hello = `{"protocol":"1.0","plugin":{"name":"greeter-go","version":"1.0.0"},` +
-	`"capabilities":["greeting@1","batch@2"],"interfaces":["demo:greeter/greeter@1.0.0"]}`
+	`"capabilities":["greeting@1","batch@2","polite@1"],"interfaces":["demo:greeter/greeter@1.0.0"]}`
 
 func main() {
 	// stdout belongs to the protocol: whatever else prints goes to the log.

@@ -8,7 +8,7 @@ out, sys.stdout = sys.stdout, sys.stderr  # stdout is the host's: a stray print(
 HELLO = {
     "protocol": "1.0",
     "plugin": {"name": "greeter-python", "version": "1.0.0"},
-    "capabilities": ["greeting@1", "batch@2"],
+    "capabilities": ["greeting@1", "batch@2", "polite@1"],
     "interfaces": ["demo:greeter/greeter@1.0.0"],
 }
 

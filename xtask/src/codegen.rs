@@ -1,5 +1,5 @@
 //! Code that is made of descriptions and checked in, so that nobody who builds the repository needs what
-//! makes it: Rust from the `.proto` files of `jackfield-grpc`.
+//! makes it: Rust from `.proto` files.
 //!
 //! A test says when what is checked in is stale. What makes the code is a feature of this crate, which
 //! `cargo xtask codegen` turns on for itself: the first command of a newcomer does not wait for it.
@@ -13,7 +13,7 @@ mod rust;
 #[cfg(feature = "codegen")]
 pub(crate) fn run() -> Result<()> {
     rust::write()?;
-    // Go, for the SDK in that language, belongs here: `codegen/go.rs`, from the same `rust::described`.
+    // Go, for the SDK in that language, belongs here: `codegen/go.rs`, from the same `rust::PACKAGES`.
     Ok(())
 }
 

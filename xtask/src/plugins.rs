@@ -1,8 +1,9 @@
 //! `cargo xtask plugins`: every example plugin and fixture, each in the directory a host looks at.
 //!
 //! `target/plugins/<name>/` and `target/fixtures/<name>/` hold the plugin and its `plugin.toml`,
-//! `target/release/` the `jackfield` command and its runner. All Rust for one target is built by one
-//! run of cargo, so that dependencies are built once; nothing is rewritten that has not changed.
+//! `target/fixtures/grpc/` the hosts of go-plugin, `target/release/` the `jackfield` command and its
+//! runner. All Rust for one target and one set of features is built by one run of cargo, so that
+//! dependencies are built once; nothing is rewritten that has not changed.
 
 mod build;
 mod recipe;
@@ -22,7 +23,7 @@ use crate::toolchain::rust::Rust;
 use crate::toolchain::rust_tree::Std;
 
 use build::RustArtefacts;
-use table::{Kind, PLUGINS, Plugin, packages};
+use table::{GO_TOOLS, Kind, PLUGINS, Plugin, packages};
 
 /// Programs that are no plugins, built in the same run: the command, the runner, the demo.
 const PROGRAMS: &[&str] = &["jackfield-cli", "jackfield-runner", "jackfield-demo"];
@@ -57,6 +58,7 @@ pub(crate) struct Built {
 /// What the runs of cargo made.
 struct RustBuilt {
     host: RustArtefacts,
+    grpc: RustArtefacts,
     /// Or why there is no compiler for it.
     wasm: Result<RustWasm, String>,
 }
@@ -66,7 +68,7 @@ struct RustWasm {
     commands: RustArtefacts,
 }
 
-/// A plugin that could not be built here, because a toolchain is missing.
+/// What could not be built here, because a toolchain is missing.
 pub(crate) struct LeftOut {
     name: &'static str,
     why: String,
@@ -74,7 +76,7 @@ pub(crate) struct LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "plugin `{}` is not built: {}", self.name, self.why)
+        write!(f, "`{}` is not built: {}", self.name, self.why)
     }
 }
 
@@ -104,7 +106,7 @@ pub(crate) fn build_all(progress: Progress) -> Result<Built> {
     cargo.args(["build", "--release", "--locked"]);
     let host = packages(&[Kind::RustLibrary, Kind::RustProgram]).chain(PROGRAMS.iter().copied());
     let host = build_rust(cargo, progress, host)?;
-    let rust = RustBuilt { host, wasm: build_wasm(progress)? };
+    let rust = RustBuilt { host, grpc: build_grpc(progress)?, wasm: build_wasm(progress)? };
 
     let mut left_out = Vec::new();
     for plugin in PLUGINS {
@@ -113,7 +115,9 @@ pub(crate) fn build_all(progress: Progress) -> Result<Built> {
             left_out.push(LeftOut { name: plugin.name, why });
         }
     }
-    Ok(Built { count: PLUGINS.len() - left_out.len(), left_out, rust })
+    let count = PLUGINS.len() - left_out.len();
+    left_out.extend(build_tools()?);
+    Ok(Built { count, left_out, rust })
 }
 
 /// Builds the fixtures that are programs with `cargo`, which brings `build` and a target along,
@@ -122,11 +126,46 @@ pub(crate) fn build_fixture_programs(mut cargo: Command, fixtures_dir: &Path) ->
     let fixtures = || PLUGINS.iter().filter(|plugin| plugin.is_fixture() && plugin.kind == Kind::RustProgram);
     cargo.arg("--bins");
     let host = build_rust(cargo, Progress::Shown, fixtures().map(Plugin::package))?;
-    let rust = RustBuilt { host, wasm: Err("it is no program of this system".to_owned()) };
+    let rust =
+        RustBuilt { host, grpc: RustArtefacts::default(), wasm: Err("it is no program of this system".to_owned()) };
     for plugin in fixtures() {
         put(plugin, &rust, &fixtures_dir.join(plugin.name))?;
     }
     Ok(())
+}
+
+/// Builds the programs that speak gRPC, apart from the others: what that feature brings along would become
+/// part of every plugin that is built in the same run.
+fn build_grpc(progress: Progress) -> Result<RustArtefacts> {
+    let mut cargo = run::cargo();
+    cargo.args(["build", "--release", "--locked"]);
+    let mut packages = BTreeSet::new();
+    // A host that shows how such plugins are called.
+    cargo.args(["--bin", "kv-rust-host"]);
+    for plugin in PLUGINS {
+        if let Kind::RustGrpc { program } = plugin.kind {
+            cargo.args(["--bin", program, "--features", &format!("{}/grpc", plugin.package())]);
+            packages.insert(plugin.package());
+        }
+    }
+    build_rust(cargo, progress, packages.into_iter())
+}
+
+/// Builds what is no plugin, or gives back what could not be built.
+fn build_tools() -> Result<Vec<LeftOut>> {
+    let dir = paths::target().join("fixtures").join("grpc");
+    paths::make_dir(&dir)?;
+    let mut left_out = Vec::new();
+    for tool in GO_TOOLS {
+        match build::go_tool(&paths::root().join(tool.source), tool.package, tool.name, &dir) {
+            Ok(()) => {}
+            Err(build::Error::Toolchain(error)) => left_out.push(LeftOut { name: tool.name, why: chain(&error) }),
+            Err(build::Error::Code(error)) => {
+                return Err(error).with_context(|| format!("cannot build `{}`", tool.name));
+            }
+        }
+    }
+    Ok(left_out)
 }
 
 /// Builds what is WebAssembly from Rust: a run of cargo for each target.
@@ -187,8 +226,9 @@ fn build(plugin: &Plugin, rust: &RustBuilt, dir: &Path) -> Result<(), build::Err
     match plugin.kind {
         Kind::RustLibrary => rust.host.put_library(&source, dir),
         Kind::RustProgram => rust.host.put_program(&source, dir),
+        Kind::RustGrpc { program } => rust.grpc.put_named_program(&source, program, dir),
         Kind::C { file } => build::c_library(&source.join(file), dir),
-        Kind::GoProgram => build::go_program(&source, dir),
+        Kind::GoProgram { package } => build::go_program(&source, package, dir),
         Kind::GoLibrary => build::go_library(&source, dir),
         Kind::Python { file } => build::python_script(&source.join(file), dir),
         Kind::RustModule => rust.wasm()?.modules.put_library(&source, dir),

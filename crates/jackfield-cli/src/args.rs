@@ -110,6 +110,12 @@ pub(crate) struct Export {
     /// The form.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+
+    /// Of `--format proto`: a file that keeps the number of each field, so that what is written by one version
+    /// of the interface is read by the next. It is made, or brought up to date, before anything is written; keep
+    /// it in version control. A change that would give a number another meaning is refused.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
 }
 
 /// A form of an interface.
@@ -122,6 +128,8 @@ pub(crate) enum Format {
     JsonSchema,
     /// The description itself, as plugins report it.
     Json,
+    /// A `.proto` file with the service that a gRPC plugin offers.
+    Proto,
 }
 
 #[cfg(feature = "wasm")]
@@ -240,19 +248,21 @@ mod tests {
     fn an_interface_is_exported_as_wit_unless_said_otherwise() {
         check(
             "interface export english",
-            expect![[r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit }))"#]],
+            expect![[
+                r#"[] Interface(Export(Export { plugin: "english", interface: None, format: Wit, lock: None }))"#
+            ]],
         );
         check(
             "interface export english greeter --format json-schema",
             expect![[
-                r#"[] Interface(Export(Export { plugin: "english", interface: Some("greeter"), format: JsonSchema }))"#
+                r#"[] Interface(Export(Export { plugin: "english", interface: Some("greeter"), format: JsonSchema, lock: None }))"#
             ]],
         );
         check(
-            "interface export english --format proto",
+            "interface export english --format xml",
             expect![[r#"
-            error: invalid value 'proto' for '--format <FORMAT>'
-              [possible values: wit, json-schema, json]
+            error: invalid value 'xml' for '--format <FORMAT>'
+              [possible values: wit, json-schema, json, proto]
 
             For more information, try '--help'.
         "#]],

@@ -1,8 +1,12 @@
 //! `jackfield interface`.
 
-use anyhow::Result;
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, bail};
 use jackfield::protocol::export;
-use jackfield::{InterfaceId, PluginInfo};
+use jackfield::protocol::protobuf::{Lock, ProtoSchema};
+use jackfield::{Interface, InterfaceId, PluginInfo};
 
 use crate::Outcome;
 use crate::args::{Export, Format};
@@ -22,13 +26,38 @@ pub(crate) fn export(session: &Session, wanted: &Export, out: &Out) -> Result<Ou
         }
         .into());
     };
-    let text = match wanted.format {
-        Format::Wit => export::wit(interface)?,
-        Format::JsonSchema => export::json_schema(interface),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(interface)?),
+    let text = match (wanted.format, wanted.lock.as_deref()) {
+        (Format::Proto, Some(file)) => locked(interface, file)?,
+        (_, Some(_)) => bail!("only `--format proto` has numbers of fields to lock"),
+        (Format::Proto, None) => export::proto(interface)?,
+        (Format::Wit, None) => export::wit(interface)?,
+        (Format::JsonSchema, None) => export::json_schema(interface),
+        (Format::Json, None) => format!("{}\n", serde_json::to_string_pretty(interface)?),
     };
     out.text(&text)?;
     Ok(Outcome::Done)
+}
+
+/// The interface as a `.proto` file under the lock in `file`, which is made or brought up to date first: no
+/// number is seen by anybody that is not kept.
+fn locked(interface: &Interface, file: &Path) -> Result<String> {
+    let shown = file.display();
+    let before = match fs::read_to_string(file) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read the lock `{shown}`")),
+    };
+    let lock = match &before {
+        Some(text) => Lock::parse(text).and_then(|lock| lock.update(interface)),
+        None => Lock::new(interface),
+    };
+    let lock = lock.with_context(|| format!("the lock `{shown}` does not allow it"))?;
+    let text = ProtoSchema::with_lock(interface, &lock)?.text();
+    let after = lock.to_string();
+    if before.as_ref() != Some(&after) {
+        fs::write(file, after).with_context(|| format!("cannot write the lock `{shown}`"))?;
+    }
+    Ok(text)
 }
 
 /// The interface called `name`, or the only one.

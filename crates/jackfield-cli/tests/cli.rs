@@ -272,6 +272,42 @@ fn an_interface_is_exported_in_each_form() {
     assert_eq!(schema.pointer("/properties/greet/properties/params/required/0"), Some(&"name".into()));
     let description = run(&[&export[..], &["--format", "json"]].concat()).data();
     jackfield::Interface::from_json(&description).expect("a description");
+    let proto = run(&[&export[..], &["--format", "proto"]].concat()).data();
+    assert_eq!(proto, include_str!("../../../examples/greeter-api/greeter.proto"));
+}
+
+#[test]
+fn an_interface_in_protobuf_keeps_its_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("greeter.proto.lock");
+    let path = file.to_str().expect("UTF-8");
+    let export = ["interface", "export", "english", "--format", "proto", "--lock", path];
+    let exported = run(&export).data();
+    assert_eq!(exported, include_str!("../../../examples/greeter-api/greeter.proto"));
+    let lock = fs::read_to_string(&file).expect("a lock");
+    assert_eq!(lock, include_str!("../../../examples/greeter-api/greeter.proto.lock"));
+    // What another version had stays reserved, and what it numbered is not numbered again.
+    let params = r#"{"number":1,"name":"name","type":"string"}"#;
+    let moved = r#"{"number":1,"name":"title","type":"string"},{"number":2,"name":"name","type":"string"}"#;
+    assert!(lock.contains(params), "{lock}");
+    fs::write(&file, lock.replace(params, moved)).expect("written");
+    let exported = run(&export).data();
+    assert!(exported.contains("  reserved 1;\n  reserved \"title\";\n  string name = 2;\n"), "{exported}");
+    let updated = fs::read_to_string(&file).expect("a lock");
+    assert!(updated.contains(r#"{"number":1,"name":"title","type":"string","removed":true}"#), "{updated}");
+    // And what had another type is no longer the same.
+    let refused = lock.replace(r#""type":"u32""#, r#""type":"u64""#);
+    fs::write(&file, &refused).expect("written");
+    let Run { code, stdout, stderr } = run(&export);
+    expect![[r#"
+        error: the lock `LOCK` does not allow it
+          caused by: `greet-error.too-long` is locked as `u64`, the interface has `u32`
+    "#]]
+    .assert_eq(&stderr.replace(path, "LOCK"));
+    assert_eq!((code, &*stdout), (2, ""));
+    assert_eq!(fs::read_to_string(&file).expect("a lock"), refused, "a lock that refuses is left as it is");
+    let elsewhere = run(&["interface", "export", "english", "--lock", path]);
+    assert_eq!((elsewhere.code, &*elsewhere.stdout), (2, ""));
 }
 
 #[test]

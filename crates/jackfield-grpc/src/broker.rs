@@ -83,10 +83,26 @@ impl Broker {
     /// It takes all connections that the other side opens. Of a plugin's broker, those that were not knocked
     /// for are had from [`Broker::accept_main`]: the first one is the host's, for all of the plugin's services.
     pub fn multiplexed(mux: Mux, role: Role, tls: Option<Tls>) -> Self {
-        let broker = Self::new(Transport::Multiplexed(accept::Doors::new(mux, role)), tls);
-        let shared = broker.shared.clone();
-        broker.shared.tasks.spawn(async move { shared.let_in().await });
+        let broker = Self::multiplexed_soon(role, tls);
+        broker.begin(mux);
         broker
+    }
+
+    /// A broker whose connections will be part of one, given to [`Broker::begin`]. Until then it dials nothing.
+    pub fn multiplexed_soon(role: Role, tls: Option<Tls>) -> Self {
+        Self::new(Transport::Multiplexed(accept::Doors::new(role)), tls)
+    }
+
+    /// Gives the connection to a broker from [`Broker::multiplexed_soon`]. Only the first one counts.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn begin(&self, mux: Mux) {
+        if let Transport::Multiplexed(doors) = &self.shared.transport
+            && doors.begin(mux.clone())
+        {
+            let shared = self.shared.clone();
+            self.shared.tasks.spawn(async move { shared.let_in(&mux).await });
+        }
     }
 
     fn new(transport: Transport, tls: Option<Tls>) -> Self {

@@ -13,7 +13,7 @@ use crate::net::{Address, AddressError};
 /// The only version of the line that there is.
 pub const CORE_VERSION: u32 = 1;
 
-/// Names of the variables by which a host tells a plugin how to start. No other name begins with [`PREFIX`].
+/// Names of the variables by which a host tells a plugin how to start. No others begin with [`PREFIX`].
 ///
 /// [`PREFIX`]: variable::PREFIX
 pub mod variable {
@@ -33,7 +33,10 @@ pub mod variable {
     pub const UNIX_SOCKET_DIR: &str = "PLUGIN_UNIX_SOCKET_DIR";
     /// Group that the plugin's sockets belong to, as a name or a number.
     pub const UNIX_SOCKET_GROUP: &str = "PLUGIN_UNIX_SOCKET_GROUP";
-    /// All of them.
+    /// Jackfield's own: `stdin`, if the plugin's stdin is a pipe that the host keeps open and writes nothing to,
+    /// so that its end is the host's. Without it stdin is left alone: hosts in Go hand on their own.
+    pub const LIFELINE: &str = "JACKFIELD_LIFELINE";
+    /// All that begin with [`PREFIX`].
     pub const ALL: [&str; 7] =
         [PROTOCOL_VERSIONS, MIN_PORT, MAX_PORT, CLIENT_CERT, MULTIPLEX_GRPC, UNIX_SOCKET_DIR, UNIX_SOCKET_GROUP];
 }
@@ -106,7 +109,7 @@ pub struct Line {
 #[non_exhaustive]
 pub enum HandshakeError {
     /// It has fewer than four fields.
-    #[error("the first line of stdout is no handshake, but {line:?}")]
+    #[error("the first line of stdout is no handshake, but {}", shown(line))]
     NotAHandshake {
         /// What was printed.
         line: String,
@@ -150,6 +153,16 @@ pub enum HandshakeError {
         /// The field.
         seen: String,
     },
+}
+
+/// Beginning of a line that an error shows, in characters.
+const LINE_SHOWN: usize = 100;
+
+fn shown(line: &str) -> String {
+    match line.char_indices().nth(LINE_SHOWN) {
+        None => format!("{line:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &line[..end], line.len()),
+    }
 }
 
 /// Longest sixth field that is no certificate: old plugins put other things there.

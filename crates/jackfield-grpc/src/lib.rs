@@ -30,5 +30,8 @@ pub struct Connection {
     pub app_version: u32,
 }
 
+/// Streams of messages, made of functions and of lists.
+pub use futures_util::stream;
+
 // What callers need of other crates, in the versions that this one was built with.
 pub use {bytes, http, prost, tonic, tonic_prost};

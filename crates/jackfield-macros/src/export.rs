@@ -116,6 +116,13 @@ pub(crate) fn expand(export: &Export) -> TokenStream {
             #krate::process::serve(&JACKFIELD_EXPORT)
         }
 
+        #krate::__if_grpc! {
+            /// Serves this plugin over gRPC until the host ends it: the whole of a plugin's `main`.
+            pub fn serve_grpc() -> ::std::process::ExitCode {
+                #krate::grpc::serve(&JACKFIELD_EXPORT)
+            }
+        }
+
         #[cfg(not(target_family = "wasm"))]
         #[doc(hidden)]
         #[allow(unsafe_code, non_upper_case_globals, missing_docs)]

@@ -40,6 +40,8 @@ mod about;
 
 #[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
 mod canonical;
+#[cfg(all(feature = "grpc", not(target_family = "wasm")))]
+pub mod grpc;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
 pub mod process;
@@ -57,3 +59,19 @@ pub use jackfield_protocol as protocol;
 
 /// Name and version of this SDK, as hosts show it.
 pub const SDK: &str = concat!("jackfield-plugin/", env!("CARGO_PKG_VERSION"));
+
+/// What `export!` makes only with the feature `grpc` of this crate.
+#[cfg(all(feature = "grpc", not(target_family = "wasm")))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_grpc {
+    ($($item:item)*) => { $($item)* };
+}
+
+/// What `export!` makes only with the feature `grpc` of this crate.
+#[cfg(not(all(feature = "grpc", not(target_family = "wasm"))))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_grpc {
+    ($($item:item)*) => {};
+}

@@ -11,4 +11,4 @@ impl Greeter for English {
     }
 }
 
-jackfield_plugin::export!(English: Greeter, capabilities: ["greeting@1", "batch@2"]);
+jackfield_plugin::export!(English: Greeter, capabilities: ["greeting@1", "batch@2", "polite@1"]);

@@ -11,4 +11,4 @@ impl Greeter for Uzbek {
     }
 }
 
-jackfield_plugin::export!(Uzbek: Greeter, capabilities: ["greeting@1", "batch@2"]);
+jackfield_plugin::export!(Uzbek: Greeter, capabilities: ["greeting@1", "batch@2", "polite@1"]);

@@ -29,6 +29,7 @@ impl From<anyhow::Error> for Error {
 }
 
 /// What one run of cargo made.
+#[derive(Default)]
 pub(crate) struct RustArtefacts {
     made: Vec<Artefact>,
 }
@@ -68,6 +69,16 @@ impl RustArtefacts {
     /// Puts the program of the package in `source` into `dir`.
     pub(crate) fn put_program(&self, source: &Path, dir: &Path) -> Result<(), Error> {
         Ok(put(self.program(source)?, dir)?)
+    }
+
+    /// Puts one of the programs of the package in `source` there.
+    pub(crate) fn put_named_program(&self, source: &Path, name: &str, dir: &Path) -> Result<(), Error> {
+        let named = |file: &Path| file.file_stem().is_some_and(|stem| stem == name);
+        let mut programs =
+            self.made.iter().filter(|made| made.package_dir == source && made.kind == ArtefactKind::Program);
+        let found = programs.find(|made| named(&made.file));
+        let found = found.with_context(|| format!("`{}` makes no program `{name}`", source.display()))?;
+        Ok(put(&found.file, dir)?)
     }
 
     /// The shared library, or the WebAssembly module, of the package in `source`.
@@ -120,13 +131,21 @@ pub(crate) fn c_library(source: &Path, dir: &Path) -> Result<(), Error> {
     Ok(put(&built, dir)?)
 }
 
-/// Builds the Go program in `source`; cgo is off, so it needs no C compiler.
-pub(crate) fn go_program(source: &Path, dir: &Path) -> Result<(), Error> {
+/// Builds the program of a package of the Go module in `source`, under the name of `dir`.
+pub(crate) fn go_program(source: &Path, package: &str, dir: &Path) -> Result<(), Error> {
+    go_tool(source, package, &name(dir), dir)
+}
+
+/// The same, under a name of its own. cgo is off, so it needs no C compiler.
+pub(crate) fn go_tool(source: &Path, package: &str, name: &str, dir: &Path) -> Result<(), Error> {
     let go = Go::find_or_fetch().map_err(Error::Toolchain)?;
-    let built = scratch(dir)?.join(format!("{}{EXE_SUFFIX}", name(dir)));
+    // Apart from the build: where there is no network, nothing is wrong with the code.
+    go.download(source).map_err(Error::Toolchain)?;
+    let built = scratch(dir)?.join(format!("{name}{EXE_SUFFIX}"));
     let mut build = go.command();
     build.current_dir(source).env("CGO_ENABLED", "0");
-    build.args(["build", "-trimpath", "-buildvcs=false", "-o"]).arg(&built).arg(".").run_quietly()?;
+    build.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]).arg(&built).arg(package);
+    build.run_quietly()?;
     Ok(put(&built, dir)?)
 }
 

@@ -4,7 +4,7 @@
 
 use Kind::{
     AssemblyScript, C, CModule, GoCommand, GoLibrary, GoProgram, JavaScript, Python, PythonComponent, RustCommand,
-    RustComponent, RustLibrary, RustModule, RustProgram,
+    RustComponent, RustGrpc, RustLibrary, RustModule, RustProgram,
 };
 
 /// One plugin, built into the directory of its name.
@@ -24,10 +24,12 @@ pub(crate) enum Kind {
     RustLibrary,
     /// The only program of the package.
     RustProgram,
+    /// One of the programs of the package, with its feature `grpc`.
+    RustGrpc { program: &'static str },
     /// A shared library from one C file that knows only `jackfield.h`.
     C { file: &'static str },
-    /// `go build`, without C.
-    GoProgram,
+    /// `go build` of one package of the module, without C.
+    GoProgram { package: &'static str },
     /// `go build -buildmode=c-shared`; the C compiler finds `jackfield.h`.
     GoLibrary,
     /// A script, copied; it needs Python when it runs.
@@ -72,7 +74,7 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("uzbek-process", "examples/uzbek", RustProgram),
     plugin("greeter-python", "examples/greeter-python", Python { file: "greeter.py" }),
     plugin("greeter-c", "examples/greeter-c", C { file: "greeter.c" }),
-    plugin("greeter-go", "examples/greeter-go", GoProgram),
+    plugin("greeter-go", "examples/greeter-go", GoProgram { package: "." }),
     plugin("greeter-go-native", "examples/greeter-go", GoLibrary),
     plugin("english-wasm", "examples/english", RustModule),
     plugin("english-component", "examples/english", RustComponent),
@@ -86,22 +88,51 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("greeter-py-wasm", "examples/greeter-py-wasm", PythonComponent { file: "app.py", wit: GREETER_WIT }),
     plugin("library-rust-wasm", "examples/library", RustModule),
     plugin("library-go-wasm", "examples/library-go", GoCommand).described_in(LIBRARY),
+    plugin("english-grpc", "examples/english", RustGrpc { program: "english-grpc" }),
+    plugin("greeter-go-grpc", "examples/greeter-go-grpc", GoProgram { package: "." }).described_in(GREETER),
+    plugin("kv-rust", "examples/kv", RustGrpc { program: "kv-rust" }),
+    plugin("counter-rust", "examples/kv", RustGrpc { program: "counter-rust" }),
+    plugin("kv-go", "examples/kv-go", GoProgram { package: "./plugin" }),
     plugin("zoo", "fixtures/zoo", RustLibrary),
     plugin("zoo-process", "fixtures/zoo", RustProgram),
+    plugin("zoo-grpc", "fixtures/zoo", RustGrpc { program: "zoo-grpc" }),
     plugin("zoo-wasm", "fixtures/zoo", RustModule),
     plugin("zoo-component", "fixtures/zoo", RustComponent),
     plugin("zoo-wasi", "fixtures/zoo", RustCommand),
     plugin("misbehave", "fixtures/misbehave", RustLibrary),
     plugin("misbehave-process", "fixtures/misbehave", RustProgram),
+    plugin("misbehave-grpc", "fixtures/misbehave", RustGrpc { program: "misbehave-grpc" }),
     plugin("misbehave-wasm", "fixtures/misbehave", RustModule),
     plugin("misbehave-component", "fixtures/misbehave", RustComponent),
     plugin("misbehave-wasi", "fixtures/misbehave", RustCommand),
     plugin("skewed", "fixtures/skewed", RustLibrary),
     plugin("skewed-process", "fixtures/skewed", RustProgram),
+    plugin("skewed-grpc", "fixtures/skewed", RustGrpc { program: "skewed-grpc" }),
     plugin("skewed-wasm", "fixtures/skewed", RustModule),
     plugin("skewed-component", "fixtures/skewed", RustComponent),
     plugin("skewed-wasi", "fixtures/skewed", RustCommand),
     plugin("panics", "fixtures/panics", RustLibrary),
+    plugin("matrix-rust", "fixtures/grpc/rust/matrix", RustGrpc { program: "matrix-rust" }),
+    plugin("matrix-go", "fixtures/grpc/go", GoProgram { package: "./matrix-plugin" }),
+];
+
+/// A program that is no plugin: one that plugins of ours are tried against.
+pub(crate) struct GoTool {
+    pub(crate) name: &'static str,
+    /// The module, relative to the root of the repository, and the package in it.
+    pub(crate) source: &'static str,
+    pub(crate) package: &'static str,
+}
+
+const fn tool(name: &'static str, source: &'static str, package: &'static str) -> GoTool {
+    GoTool { name, source, package }
+}
+
+/// Hosts of go-plugin, and a client that none of them invited. They go to `target/fixtures/grpc`.
+pub(crate) const GO_TOOLS: &[GoTool] = &[
+    tool("kv-go-host", "examples/kv-go", "./host"),
+    tool("matrix-host", "fixtures/grpc/go", "./matrix-host"),
+    tool("rogue", "fixtures/grpc/go", "./rogue"),
 ];
 
 impl Plugin {

@@ -1,6 +1,6 @@
 //! Go, for the plugins written in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use super::pypi;
 use crate::run::{Run as _, find_program};
 
-/// The oldest Go that builds our plugins: 1.22, the minor number of `go1.22`.
-const OLDEST_MINOR: u32 = 22;
+/// The oldest Go that builds our plugins: 1.26, the minor number of `go1.26`. It is what the newest grpc
+/// asks for.
+const OLDEST_MINOR: u32 = 26;
 
 /// A Go that came from the machine or from the cache.
 pub(crate) struct Go {
@@ -34,6 +35,13 @@ impl Go {
     fn is_new_enough(&self) -> bool {
         let version = self.command().args(["env", "GOVERSION"]).read().ok();
         version.and_then(|version| minor(&version)).is_some_and(|minor| minor >= OLDEST_MINOR)
+    }
+
+    /// Fetches the modules that the one in `source` needs into Go's own cache, unless they are there.
+    pub(crate) fn download(&self, source: &Path) -> Result<()> {
+        let mut download = self.command();
+        download.current_dir(source).args(["mod", "download"]);
+        download.run_quietly().with_context(|| format!("no modules for `{}`", source.display()))
     }
 
     /// Go itself, kept from fetching another Go by its own.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ use crate::tls::Tls;
 
 /// Which connection of a multiplexed one goes to whom.
 pub(super) struct Doors {
-    mux: Mux,
+    mux: OnceLock<Mux>,
     role: Role,
     table: Mutex<Table>,
     /// Changed whenever a number is accepted.
@@ -36,14 +36,25 @@ struct Table {
 }
 
 impl Doors {
-    pub(super) fn new(mux: Mux, role: Role) -> Self {
+    pub(super) fn new(role: Role) -> Self {
         let (to_main, main) = mpsc::unbounded_channel();
         let table = Table { open: HashMap::new(), expected: VecDeque::new(), main: Some(to_main) };
-        Self { mux, role, table: Mutex::new(table), accepted: watch::Sender::new(()), main: main.into() }
+        Self {
+            mux: OnceLock::new(),
+            role,
+            table: Mutex::new(table),
+            accepted: watch::Sender::new(()),
+            main: main.into(),
+        }
     }
 
-    pub(super) fn mux(&self) -> &Mux {
-        &self.mux
+    /// Whether there was no connection before.
+    pub(super) fn begin(&self, mux: Mux) -> bool {
+        self.mux.set(mux).is_ok()
+    }
+
+    pub(super) fn mux(&self) -> Option<&Mux> {
+        self.mux.get()
     }
 
     pub(super) async fn accept_main(&self) -> Option<Stream> {
@@ -106,11 +117,11 @@ impl Doors {
 
 impl Shared {
     /// Takes the connections of a multiplexed one, to its end.
-    pub(super) async fn let_in(&self) {
+    pub(super) async fn let_in(&self, mux: &Mux) {
         let Transport::Multiplexed(doors) = &self.transport else { return };
         loop {
             let stream = tokio::select! {
-                stream = doors.mux.accept() => stream,
+                stream = mux.accept() => stream,
                 () = self.stop.cancelled() => None,
             };
             match stream {

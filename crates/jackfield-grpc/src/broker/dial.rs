@@ -102,7 +102,10 @@ impl Shared {
     pub(super) async fn dial(self: &Arc<Self>, id: u32) -> Result<Channel, BrokerError> {
         match &self.transport {
             Transport::Plain(_) => self.dial_plain(id).await,
-            Transport::Multiplexed(doors) => self.dial_multiplexed(doors.mux(), id).await,
+            Transport::Multiplexed(doors) => {
+                let mux = doors.mux().ok_or(BrokerError::NotConnected { id })?;
+                self.dial_multiplexed(mux, id).await
+            }
         }
     }
 

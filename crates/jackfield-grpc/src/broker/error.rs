@@ -71,6 +71,12 @@ pub enum BrokerError {
         /// The number.
         id: u32,
     },
+    /// There is no connection yet that this one could be a part of.
+    #[error("cannot connect to {id} before the host has connected")]
+    NotConnected {
+        /// The number.
+        id: u32,
+    },
     /// The broker is closed.
     #[error("no connection {id}: the broker is closed")]
     Closed {

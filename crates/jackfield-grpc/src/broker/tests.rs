@@ -131,7 +131,7 @@ async fn the_same_number_in_both_directions_is_two_connections() {
 #[tokio::test]
 async fn many_numbers_are_dialled_at_once() {
     for wire in each_wire() {
-        let Pair { host, plugin, .. } = pair(wire).await;
+        let Pair { host, plugin, directory: _directory, .. } = pair(wire).await;
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..20 {
             for (server, client) in [(&host, &plugin), (&plugin, &host)] {
@@ -258,7 +258,7 @@ async fn a_stranger_is_refused_on_the_sockets_of_a_broker() {
     let stranger = Identity::generate().expect("one");
     let wrong = Tls::new(&stranger, of_plugin.der()).expect("TLS");
     for tls in [Some(wrong), None] {
-        let path = sockets(directory).into_iter().last().expect("a socket");
+        let path = sockets(directory).into_iter().next().expect("a socket");
         let mut stream = net::connect(&Address::Unix(directory.path().join(path))).await.expect("connected");
         if let Some(tls) = tls {
             stream = match tls.connect(stream).await {
@@ -307,7 +307,7 @@ async fn calls_under_way_are_finished_when_the_broker_is_closed() {
     }
 
     for wire in each_wire() {
-        let Pair { host, plugin, .. } = pair(wire).await;
+        let Pair { host, plugin, directory: _directory, .. } = pair(wire).await;
         let (begun, mut calls) = tokio::sync::mpsc::unbounded_channel();
         let go_on = std::sync::Arc::new(tokio::sync::Notify::new());
         plugin.serve(1, Routes::new(GrpcControllerServer::new(Slow(begun, go_on.clone())))).expect("served");

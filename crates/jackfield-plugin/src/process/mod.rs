@@ -10,7 +10,7 @@
 
 mod pipes;
 mod session;
-mod turns;
+pub(crate) mod turns;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -177,6 +177,11 @@ impl Lock {
         Ok(updated)
     }
 
+    /// Whether it is a lock of this interface, in a version that is compatible.
+    pub fn is_of(&self, interface: &InterfaceId) -> bool {
+        self.interface == line(interface)
+    }
+
     /// Refuses an interface that it does not know whole. One that is behind it is well: what it lacks is reserved.
     pub(super) fn check(&self, interface: &Interface) -> Result<(), LockError> {
         self.update(interface)?;
@@ -201,7 +206,7 @@ impl Lock {
     }
 
     fn check_interface(&self, interface: &Interface) -> Result<(), LockError> {
-        match self.interface == line(&interface.id) {
+        match self.is_of(&interface.id) {
             true => Ok(()),
             false => {
                 Err(LockError::OtherInterface { locked: self.interface.clone(), interface: interface.id.to_string() })

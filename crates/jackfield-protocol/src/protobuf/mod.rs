@@ -25,6 +25,7 @@
 
 mod build;
 mod descriptor;
+mod enums;
 mod layout;
 mod lock;
 mod name;

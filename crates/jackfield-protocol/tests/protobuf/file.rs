@@ -34,12 +34,12 @@ fn the_greeter_is_what_one_would_write_by_hand() {
               rpc Greet(GreetRequest) returns (GreetResponse);
             }
 
-            // The arguments of `greet`.
+            // The arguments of `greet`
             message GreetRequest {
               string name = 1;
             }
 
-            // The answer of `greet`.
+            // The answer of `greet`
             message GreetResponse {
               oneof result {
                 string ok = 1;
@@ -104,19 +104,19 @@ fn a_name_that_is_taken_is_numbered() {
               rpc GetRequest(GetRequestRequest) returns (GetRequestResponse);
             }
 
-            // The arguments of `get`.
+            // The arguments of `get`
             message GetRequest2 {
               GetRequest message = 1;
               map<uint32, .google.protobuf.service.v0_3.ByNameEntry> by_name = 2; // the keys: char
             }
 
-            // The answer of `get`.
+            // The answer of `get`
             message GetResponse {}
 
-            // The arguments of `get-request`.
+            // The arguments of `get-request`
             message GetRequestRequest {}
 
-            // The answer of `get-request`.
+            // The answer of `get-request`
             message GetRequestResponse {
               oneof result {
                 EmptyEmptyResult ok = 1;

@@ -70,13 +70,13 @@ fn a_name_keeps_its_number_and_one_that_is_gone_leaves_it_reserved() {
           rpc F(FRequest) returns (FResponse);
         }
 
-        // The arguments of `f`.
+        // The arguments of `f`
         message FRequest {
           optional string q = 2;
           P p = 1;
         }
 
-        // The answer of `f`.
+        // The answer of `f`
         message FResponse {}
 
         // record `p`

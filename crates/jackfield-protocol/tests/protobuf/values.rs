@@ -124,9 +124,10 @@ proptest! {
                     let again = ZOO.arguments_to_proto(ECHO, &read).expect("written");
                     prop_assert_eq!(ZOO.arguments_to_binary(ECHO, &again), Ok(read));
                 }
-                let typed = Encoding::Binary.decode::<Animal>(bytes);
-                let written = ZOO.arguments_to_proto(ECHO, bytes);
-                prop_assert_eq!(typed.is_ok(), written.is_ok(), "{:?} and {:?}", typed, written);
+                // More is written than is an animal: of a key that comes twice, protobuf's readers take the last.
+                if let Ok(animal) = Encoding::Binary.decode::<Animal>(bytes) {
+                    prop_assert!(ZOO.arguments_to_proto(ECHO, bytes).is_ok(), "{animal:?}");
+                }
             }
         }
     }

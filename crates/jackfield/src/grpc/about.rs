@@ -92,7 +92,7 @@ async fn described(
         functions.push(service);
         interfaces.push(Offered { id, description: described.map(Arc::new), binary: true });
     }
-    let lane = answer.features.iter().any(|feature| feature == LANE);
+    let lane = spec.grpc.stream && answer.features.iter().any(|feature| feature == LANE);
     // Beside its interfaces a plugin may have services; one that has none of either is refused later.
     let services = match interfaces.is_empty() || spec.grpc.descriptor_set.is_some() {
         true => services(spec, channel).await?,
@@ -160,7 +160,8 @@ fn read_lock(spec: &Spec) -> Result<Option<Lock>, GrpcError> {
 }
 
 fn service(interface: &Interface, lock: Option<&Lock>) -> Result<Arc<Service>, GrpcError> {
-    let schema = match lock {
+    // A lock is of one interface; the others have their numbers by position.
+    let schema = match lock.filter(|lock| lock.is_of(&interface.id)) {
         Some(lock) => ProtoSchema::with_lock(interface, lock).map_err(|error| error.to_string()),
         None => ProtoSchema::new(interface).map_err(|error| error.to_string()),
     };

@@ -20,6 +20,9 @@ use crate::program::{self, Child, PIPE_GRACE, ended};
 
 /// Longest handshake. go-plugin's own host stops reading after 64 KiB.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Longest name of a directory for sockets. A socket's address has room for 104 bytes on macOS and 108 on Linux,
+/// and a name in the directory is `plugin` and up to ten digits.
+const SOCKET_DIR_BYTES_MAX: usize = 85;
 /// Of a later line on stdout that is longer, so much is logged.
 const STRAY_SHOWN: usize = 1024;
 
@@ -64,7 +67,9 @@ pub(super) async fn launch(
         .env(&grpc.cookie.key, &grpc.cookie.value)
         .env(variable::MIN_PORT, grpc.ports.0.to_string())
         .env(variable::MAX_PORT, grpc.ports.1.to_string())
-        .env(variable::PROTOCOL_VERSIONS, versions);
+        .env(variable::PROTOCOL_VERSIONS, versions)
+        // Its stdin is a pipe that ends with us.
+        .env(variable::LIFELINE, "stdin");
     if let Some(sockets) = &sockets {
         command.env(variable::UNIX_SOCKET_DIR, sockets.path());
     }
@@ -149,7 +154,11 @@ fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<tempfile::TempDir>>> {
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix("jackfield-");
-    let directory = builder.tempdir().or_else(|_| builder.tempdir_in("/tmp"))?;
+    let short = |directory: &tempfile::TempDir| directory.path().as_os_str().len() <= SOCKET_DIR_BYTES_MAX;
+    let directory = match builder.tempdir() {
+        Ok(directory) if short(&directory) => directory,
+        _ => builder.tempdir_in("/tmp")?,
+    };
     #[cfg(unix)]
     if let Some(group) = &grpc.socket_group {
         Group::from(&**group).open_directory(directory.path()).map_err(io::Error::other)?;
@@ -209,7 +218,7 @@ async fn handshake(
         }
     };
     let text = String::from_utf8_lossy(&read[..end]);
-    let line = Line::parse(&text).map_err(|source| GrpcError::Handshake { source, output: output() })?;
+    let line = Line::parse(&text).map_err(|why| GrpcError::Handshake { why, output: output() })?;
     let rest = read.split_off((end + 1).min(read.len()));
     runtime.spawn(drain(stdout, rest, Arc::clone(log)));
     Ok(line)
@@ -217,7 +226,7 @@ async fn handshake(
 
 fn not_a_line(read: &[u8], output: Output) -> GrpcError {
     match Line::parse(&String::from_utf8_lossy(read)) {
-        Err(source) => GrpcError::Handshake { source, output },
+        Err(why) => GrpcError::Handshake { why, output },
         // A line without an end, after which the program is gone.
         Ok(_) => GrpcError::Closed { output },
     }

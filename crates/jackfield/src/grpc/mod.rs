@@ -85,10 +85,10 @@ pub enum GrpcError {
         output: Output,
     },
     /// The first line on stdout is no handshake, or one that this host cannot take.
-    #[error("its handshake cannot be taken: {source}{output}")]
+    #[error("its handshake cannot be taken: {why}{output}")]
     Handshake {
         /// What is wrong with it.
-        source: HandshakeError,
+        why: HandshakeError,
         /// The last lines on stderr.
         output: Output,
     },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jackfield_grpc::Connection;
 use jackfield_protocol::call::Cause;
+use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -195,6 +196,7 @@ impl Session for GrpcSession {
         let outgoing = Outgoing {
             from: ReceiverStream::new(exchange.messages),
             descriptor: method.input(),
+            room: Arc::clone(&self.room),
             refused: Some(refused),
         };
         let codec = Dynamic { answer: method.output() };
@@ -250,14 +252,20 @@ impl Session for GrpcSession {
 struct Outgoing {
     from: ReceiverStream<Value>,
     descriptor: MessageDescriptor,
-    /// Told when one of them is no message: then nothing more is sent.
-    refused: Option<oneshot::Sender<String>>,
+    /// For the size of each of them.
+    room: Arc<Room>,
+    /// Told when one of them is no message, or too large: then nothing more is sent.
+    refused: Option<oneshot::Sender<Cause>>,
 }
 
 impl Outgoing {
     fn messages(mut self) -> impl tokio_stream::Stream<Item = DynamicMessage> + Send + 'static {
-        let descriptor = self.descriptor;
-        self.from.map_while(move |value| match services::from_json(descriptor.clone(), value) {
+        let taken = move |value| {
+            let message = services::from_json(self.descriptor.clone(), value).map_err(|why| Cause::Refused { why })?;
+            self.room.admits(message.encoded_len())?;
+            Ok(message)
+        };
+        self.from.map_while(move |value| match taken(value) {
             Ok(message) => Some(message),
             Err(why) => {
                 if let Some(refused) = self.refused.take() {
@@ -274,7 +282,7 @@ type Beginning = Pin<Box<dyn Future<Output = Result<Streaming<DynamicMessage>, S
 /// The answers of a call.
 struct Answers {
     state: State,
-    refusal: oneshot::Receiver<String>,
+    refusal: oneshot::Receiver<Cause>,
     timeout: Duration,
     over: Over,
     runtime: Handle,
@@ -312,9 +320,9 @@ impl Answers {
             }
         };
         // What was refused on our side ends the call on the plugin's, with whatever it makes of that.
-        if let Ok(why) = self.refusal.try_recv() {
+        if let Ok(cause) = self.refusal.try_recv() {
             self.state = State::Ended;
-            return Some(Err(Told::Failed(Cause::Refused { why })));
+            return Some(Err(Told::Failed(cause)));
         }
         match read {
             Ok(None) => None,

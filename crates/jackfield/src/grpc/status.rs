@@ -55,10 +55,13 @@ enum Failed {
 fn failed(status: &Status, timeout: Duration) -> Failed {
     let message = status.message();
     let cause = match status.code() {
-        // What tonic and grpc-go say of a message that is larger than they take.
-        Code::OutOfRange if message.contains("message length too large") => {
-            Cause::Limit { limit: "answer_bytes", what: told_sizes(message) }
-        }
+        // What tonic says of a message that is larger than it takes. A plugin with the SDK says it of ours, in
+        // the same words: what is received has headers, and what is our own has none.
+        Code::OutOfRange if message.contains("message length too large") => match status.metadata().is_empty() {
+            true => Cause::Limit { limit: "answer_bytes", what: told_sizes(message, "answer") },
+            false => Cause::Limit { limit: "of the plugin's own", what: told_sizes(message, "message") },
+        },
+        // What grpc-go says.
         Code::ResourceExhausted => Cause::Limit { limit: "of the plugin's own", what: message.to_owned() },
         // Of our own making, not the plugin's: only what was received comes without a source.
         _ if status.source().is_some() => return Failed::Disconnected,
@@ -78,10 +81,10 @@ fn hint(message: &str) -> String {
 }
 
 /// `found 5 bytes, the limit is: 4 bytes` as we say it.
-fn told_sizes(message: &str) -> String {
+fn told_sizes(message: &str, what: &str) -> String {
     let numbers: Vec<&str> = message.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
     match numbers[..] {
-        [found, limit] => format!("the answer is {found} bytes of {limit} allowed"),
+        [found, limit] => format!("the {what} is {found} bytes of {limit} allowed"),
         _ => message.to_owned(),
     }
 }
@@ -140,5 +143,9 @@ mod tests {
             Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes"),
             "limit: limit `answer_bytes`: the answer is 9 bytes of 4 allowed",
         );
+        let mut received =
+            Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes");
+        received.metadata_mut().insert("content-type", "application/grpc".parse().expect("a value"));
+        check(received, "limit: limit `of the plugin's own`: the message is 9 bytes of 4 allowed");
     }
 }

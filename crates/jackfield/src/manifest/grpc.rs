@@ -33,6 +33,9 @@ pub struct GrpcSpec {
     /// `tls`: `"auto"`, a certificate of either side for this one start, each of which takes no other; or
     /// `"off"`. Default: `"auto"`.
     pub tls: bool,
+    /// `calls`: `"stream"`, so that functions of interfaces are called over one stream where the plugin takes
+    /// that; or `"unary"`, each by a call of its own. Default: `"stream"`.
+    pub stream: bool,
     /// `multiplex`: whether what plugin and host serve for each other goes through the one connection. A
     /// plugin that cannot is refused. Default: no.
     pub multiplex: bool,
@@ -92,6 +95,7 @@ impl Default for GrpcSpec {
             versions: vec![1],
             plugin: None,
             tls: true,
+            stream: true,
             multiplex: false,
             descriptor_set: None,
             lock: None,
@@ -115,11 +119,12 @@ impl Default for Cookie {
 
 impl GrpcSpec {
     pub(super) fn read(written: Named, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 12] = [
             "cookie",
             "versions",
             "plugin",
             "tls",
+            "calls",
             "multiplex",
             "descriptor_set",
             "lock",
@@ -138,14 +143,10 @@ impl GrpcSpec {
         }
         spec.plugin = keys.take("plugin").map(|plugin| plugin.text().map(str::to_owned)).transpose()?;
         if let Some(tls) = keys.take("tls") {
-            spec.tls = match tls.text()? {
-                "auto" => true,
-                "off" => false,
-                other => {
-                    let hint = did_you_mean("", other, ["auto", "off"]);
-                    return Err(tls.bad(format_args!("{other:?} is neither `auto` nor `off`{hint}")));
-                }
-            };
+            spec.tls = either(&tls, "auto", "off")?;
+        }
+        if let Some(calls) = keys.take("calls") {
+            spec.stream = either(&calls, "stream", "unary")?;
         }
         if let Some(multiplex) = keys.take("multiplex") {
             spec.multiplex = multiplex.boolean()?;
@@ -159,6 +160,18 @@ impl GrpcSpec {
         spec.socket_group = keys.take("socket_group").map(|group| group.text().map(str::to_owned)).transpose()?;
         spec.reattach = keys.take("reattach").map(Reattach::read).transpose()?;
         Ok(spec)
+    }
+}
+
+/// One of two words; whether it is the first.
+fn either(written: &Named, yes: &str, no: &str) -> Result<bool, Fault> {
+    match written.text()? {
+        text if text == yes => Ok(true),
+        text if text == no => Ok(false),
+        other => {
+            let hint = did_you_mean("", other, [yes, no]);
+            Err(written.bad(format_args!("{other:?} is neither `{yes}` nor `{no}`{hint}")))
+        }
     }
 }
 

@@ -311,6 +311,7 @@ each_mechanism! {
         let of_mechanism = match run.mechanism {
             Mechanism::Native => (MechanismKind::Native, false),
             Mechanism::Process => (MechanismKind::Process, true),
+            Mechanism::Grpc | Mechanism::GrpcUnary => (MechanismKind::Grpc, true),
             Mechanism::Extism | Mechanism::Component | Mechanism::Command => (MechanismKind::Wasm, false),
         };
         assert_eq!((info.mechanism, info.process.is_some()), of_mechanism);

@@ -15,23 +15,25 @@ pub(crate) fn built(mechanism: Mechanism, fixture: &str) -> PathBuf {
     let name = match mechanism {
         Mechanism::Native => fixture.to_owned(),
         Mechanism::Process => format!("{fixture}-process"),
+        Mechanism::Grpc | Mechanism::GrpcUnary if fixture.starts_with("matrix-") => fixture.to_owned(),
+        Mechanism::Grpc | Mechanism::GrpcUnary => format!("{fixture}-grpc"),
         Mechanism::Extism => format!("{fixture}-wasm"),
         Mechanism::Component => format!("{fixture}-component"),
         Mechanism::Command => format!("{fixture}-wasi"),
     };
     match mechanism {
         Mechanism::Native | Mechanism::Process => all_built().join(name),
-        Mechanism::Extism | Mechanism::Component | Mechanism::Command => built_by_xtask().join(name),
+        _ => built_by_xtask().join(name),
     }
 }
 
-/// WebAssembly needs a compiler that cargo alone does not bring.
+/// WebAssembly needs a compiler that cargo alone does not bring, and so does Go.
 fn built_by_xtask() -> PathBuf {
     let dir = match std::env::var_os("JACKFIELD_FIXTURES") {
         Some(dir) => PathBuf::from(dir),
         None => root().join("target/fixtures"),
     };
-    assert!(dir.join("zoo-wasm").is_dir(), "the WebAssembly fixtures are not built: `cargo xtask plugins` does that");
+    assert!(dir.is_dir(), "the fixtures are not built: `cargo xtask plugins` does that");
     dir
 }
 

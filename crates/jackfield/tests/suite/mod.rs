@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "no test wants all of it")]
 
 pub(crate) mod fixtures;
+#[cfg(all(feature = "grpc", unix))]
+pub(crate) mod grpc;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
 #[cfg(feature = "wasm")]
@@ -32,6 +34,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) enum Mechanism {
     Native,
     Process,
+    /// A program that speaks go-plugin's protocol, called over one stream where it can be.
+    Grpc,
+    /// The same, called by unary calls of its services.
+    GrpcUnary,
     /// A core module by the Extism ABI, and by the direct path where values are binary.
     Extism,
     Component,
@@ -69,12 +75,20 @@ pub(crate) struct Fixture {
     env: Vec<(String, String)>,
     limits: Vec<(String, String)>,
     more: String,
+    grpc: String,
 }
 
 impl Fixture {
     pub(crate) fn new(mechanism: Mechanism, fixture: &str) -> Self {
         let (fixture, name) = (fixture.to_owned(), fixture.to_owned());
-        Self { mechanism, fixture, name, env: Vec::new(), limits: Vec::new(), more: String::new() }
+        let grpc = if mechanism == Mechanism::GrpcUnary { "calls = \"unary\"\n" } else { "" }.to_owned();
+        Self { mechanism, fixture, name, env: Vec::new(), limits: Vec::new(), more: String::new(), grpc }
+    }
+
+    /// A plugin of the matrix, in `go` or `rust`, which is made with go-plugin and the SDK.
+    pub(crate) fn matrix(language: &str) -> Self {
+        Self::new(Mechanism::Grpc, &format!("matrix-{language}"))
+            .grpc("cookie = { key = \"MATRIX_PLUGIN\", value = \"interoperability\" }\nplugin = \"matrix\"")
     }
 
     /// `misbehave` as a program that starts like this, and is called like this.
@@ -97,6 +111,12 @@ impl Fixture {
     /// With this limit, as the manifest writes it.
     pub(crate) fn limit(mut self, name: &str, value: &str) -> Self {
         self.limits.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With more lines in the manifest's `[grpc]`.
+    pub(crate) fn grpc(mut self, lines: &str) -> Self {
+        self.grpc = format!("{}{lines}\n", self.grpc);
         self
     }
 
@@ -141,6 +161,9 @@ impl Plugins {
             fs::copy(&entry, dir.join(file)).expect("a copy");
         }
         let mut manifest = format!("name = {:?}\n{}\nentry = {file:?}\n", fixture.name, fixture.more);
+        if matches!(fixture.mechanism, Mechanism::Grpc | Mechanism::GrpcUnary) {
+            manifest += &format!("mechanism = \"grpc\"\n[grpc]\n{}", fixture.grpc);
+        }
         if !fixture.env.is_empty() {
             manifest += "[env]\n";
             fixture.env.iter().for_each(|(name, value)| writeln!(manifest, "{name} = {value:?}").expect("to memory"));

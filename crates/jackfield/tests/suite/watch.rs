@@ -40,6 +40,12 @@ pub(crate) fn line(plugin: &str, text: &str) -> String {
     }
 }
 
+/// What the plugin has written up to now, each line with its level.
+pub(crate) fn lines(plugin: &str) -> Vec<String> {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.plugin == plugin).map(|line| line.text.clone()).collect()
+}
+
 struct Watching;
 
 impl Subscriber for Watching {
