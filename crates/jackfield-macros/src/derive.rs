@@ -61,9 +61,24 @@ pub(crate) fn record(krate: &TokenStream, name: &Ident, fields: &[(Ident, Type)]
     let read: Vec<_> = (0..fields.len()).map(|at| format_ident!("field_{at}")).collect();
     let positions: Vec<_> = (0..fields.len()).collect();
     let len = fields.len();
+    // A record of one field is written as that field is.
+    let binary = match (&*idents, &*types) {
+        ([field], [ty]) => quote! {
+            fn write_binary(&self, out: &mut ::std::vec::Vec<u8>) -> bool {
+                <#ty as #krate::protocol::Type>::write_binary(&self.#field, out)
+            }
+
+            fn read_binary(bytes: &[u8]) -> ::core::option::Option<Self> {
+                ::core::option::Option::Some(Self { #field: <#ty as #krate::protocol::Type>::read_binary(bytes)? })
+            }
+        },
+        _ => quote!(),
+    };
     quote! {
         #[automatically_derived]
         impl #krate::protocol::Type for #name {
+            #binary
+
             fn describe(types: &mut #krate::protocol::Types) -> #krate::protocol::TypeRef {
                 types.define(#wit, ::core::any::type_name::<Self>(), |types| {
                     let _ = &types;

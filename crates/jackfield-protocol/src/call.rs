@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::encoding::{DecodeError, EncodeError, Encoding};
 use crate::interface::{Interface, InterfaceError};
-use crate::value::Type;
+use crate::value::{Type, binary};
 
 /// A Rust trait that `#[interface]` was put on, as `dyn Trait`.
 pub trait Described: Send + Sync + 'static {
@@ -78,19 +78,16 @@ impl Whole {
         }
     }
 
+    /// What [`Encoding::Binary`] writes before the content.
+    pub fn length(&self) -> impl Deref<Target = [u8]> {
+        binary::Length::of(self.content().len())
+    }
+
     /// The value as [`Encoding::Binary`] writes it, which is also how it writes arguments that it is alone.
     pub fn binary(&self) -> Vec<u8> {
-        let content = self.content();
-        // The length goes before it, in at most ten pieces of seven bits, the lowest first.
-        let mut binary = Vec::with_capacity(content.len() + 10);
-        let mut rest = content.len();
-        while rest >= 0x80 {
-            binary.push(rest.to_le_bytes()[0] | 0x80);
-            rest >>= 7;
-        }
-        binary.push(rest.to_le_bytes()[0]);
-        binary.extend_from_slice(content);
-        binary
+        let mut written = Vec::new();
+        binary::write(self.content(), &mut written);
+        written
     }
 }
 
@@ -133,11 +130,7 @@ impl Reply {
                 self.0.unpark();
             }
         }
-        if let Reply::Ready(_) = self {
-            let mut context = Context::from_waker(Waker::noop());
-            let Poll::Ready(answer) = Pin::new(&mut self).poll(&mut context) else {
-                unreachable!("a ready reply is ready");
-            };
+        if let Reply::Ready(answer) = self {
             return answer;
         }
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));

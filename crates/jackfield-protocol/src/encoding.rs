@@ -33,6 +33,7 @@ impl Encoding {
             Encoding::Json => {
                 serde_json::to_writer(out, &Encode(value)).map_err(|error| EncodeError { what: error.to_string() })
             }
+            Encoding::Binary if value.write_binary(out) => Ok(()),
             Encoding::Binary => postcard::serialize_with_flavor(&Encode(value), Appending(out))
                 .map_err(|error| EncodeError { what: error.to_string() }),
         }
@@ -45,16 +46,23 @@ impl Encoding {
                 Ok(Decoded(value)) => Ok(value),
                 Err(error) => Err(DecodeError { encoding: self, what: error.to_string() }),
             },
-            Encoding::Binary => match postcard::take_from_bytes(bytes) {
-                Ok((Decoded(value), [])) => Ok(value),
-                Ok((_, rest)) => {
-                    let what = format!("{} bytes follow the value", rest.len());
-                    Err(DecodeError { encoding: self, what })
-                }
-                Err(error) => Err(DecodeError { encoding: self, what: error.to_string() }),
+            Encoding::Binary => match T::read_binary(bytes) {
+                Some(value) => Ok(value),
+                None => read_postcard(bytes),
             },
         }
     }
+}
+
+/// On its own, and so out of the way of what [`Type::read_binary`] reads.
+#[inline(never)]
+fn read_postcard<T: Type>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let what = match postcard::take_from_bytes(bytes) {
+        Ok((Decoded(value), [])) => return Ok(value),
+        Ok((_, rest)) => format!("{} bytes follow the value", rest.len()),
+        Err(error) => error.to_string(),
+    };
+    Err(DecodeError { encoding: Encoding::Binary, what })
 }
 
 impl fmt::Display for Encoding {

@@ -16,6 +16,7 @@
 //! | variant | `{"tag": "x", "val": value}` | `{"x": value}`, `"x"` |
 //! | enum, flags | string, array of strings | |
 
+pub(crate) mod binary;
 mod generated;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,33 @@ pub trait Type: Sized {
     #[doc(hidden)]
     fn from_whole(whole: Whole) -> Result<Self, Whole> {
         Err(whole)
+    }
+
+    /// Writes the value in [`Encoding::Binary`](crate::Encoding::Binary) without serde, where that is simple;
+    /// false, with nothing written, where it is not.
+    ///
+    /// For strings and bytes, alone or as the only field. Most calls have nothing else, and in a guest that
+    /// was compiled to be small serde takes ten times as long as the copy.
+    #[doc(hidden)]
+    fn write_binary(&self, _: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Reads what [`Type::write_binary`] writes, of `bytes` exactly. None where serde is to read it, or to say
+    /// what is wrong with it.
+    #[doc(hidden)]
+    fn read_binary(_: &[u8]) -> Option<Self> {
+        None
+    }
+
+    #[doc(hidden)]
+    fn write_binary_list(_: &[Self], _: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    #[doc(hidden)]
+    fn read_binary_list(_: &[u8]) -> Option<Vec<Self>> {
+        None
     }
 
     #[doc(hidden)]
@@ -228,6 +256,15 @@ impl Type for u8 {
         } else {
             from.deserialize_byte_buf(BytesVisitor)
         }
+    }
+
+    fn write_binary_list(items: &[Self], out: &mut Vec<u8>) -> bool {
+        binary::write(items, out);
+        true
+    }
+
+    fn read_binary_list(bytes: &[u8]) -> Option<Vec<Self>> {
+        Some(binary::content(bytes)?.to_vec())
     }
 
     fn take_whole_list(bytes: &mut Vec<Self>) -> Option<Whole> {
@@ -383,6 +420,15 @@ impl Type for String {
         String::deserialize(from)
     }
 
+    fn write_binary(&self, out: &mut Vec<u8>) -> bool {
+        binary::write(self.as_bytes(), out);
+        true
+    }
+
+    fn read_binary(bytes: &[u8]) -> Option<Self> {
+        Some(str::from_utf8(binary::content(bytes)?).ok()?.to_owned())
+    }
+
     fn take_whole(&mut self) -> Option<Whole> {
         Some(Whole::Text(std::mem::take(self)))
     }
@@ -406,6 +452,14 @@ impl<T: Type> Type for Vec<T> {
 
     fn decode<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         T::decode_list(from)
+    }
+
+    fn write_binary(&self, out: &mut Vec<u8>) -> bool {
+        T::write_binary_list(self, out)
+    }
+
+    fn read_binary(bytes: &[u8]) -> Option<Self> {
+        T::read_binary_list(bytes)
     }
 
     fn take_whole(&mut self) -> Option<Whole> {

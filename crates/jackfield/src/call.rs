@@ -146,7 +146,7 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
     if let Some((required, offered)) = lease.about.lacks(&wanted.capabilities) {
         return Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered });
     }
-    let (binding, comparison) = Binding::new(shared, &lease, interface, &wanted)?;
+    let (binding, comparison) = Binding::new(shared, lease.generation(), interface, &wanted)?;
     drop(lease);
     let caller: Arc<dyn Caller> = Arc::new(PluginCaller {
         shared: Arc::clone(shared),
@@ -159,7 +159,7 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
 
 /// A host's interface, matched with what one generation of a plugin offers.
 struct Binding {
-    generation: u64,
+    generation: Arc<Generation>,
     interface: usize,
     encoding: Encoding,
     /// By position in the host's description; none where the plugin lacks an optional function.
@@ -176,7 +176,7 @@ struct BoundFunction {
 impl Binding {
     fn new(
         shared: &Shared,
-        generation: &Generation,
+        generation: &Arc<Generation>,
         wanted: &Interface,
         requirements: &Requirements,
     ) -> Result<(Self, Comparison), GetError> {
@@ -216,7 +216,7 @@ impl Binding {
             Some(BoundFunction { name, whole })
         });
         let functions = functions.collect();
-        Ok((Self { generation: generation.number, interface, encoding, functions }, comparison))
+        Ok((Self { generation: Arc::clone(generation), interface, encoding, functions }, comparison))
     }
 }
 
@@ -250,55 +250,24 @@ impl PluginCaller {
         self.shared.failure(&self.name(function), cause)
     }
 
-    fn begin(&self, outgoing: &Outgoing<'_>) -> Result<(Lease, Inbound), Cause> {
-        let lease = self.shared.lease()?;
-        let mut binding = self.binding.load();
-        if binding.generation != lease.number {
-            let bound = Binding::new(&self.shared, &lease, self.interface, &self.wanted);
-            let (bound, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
-            // The one made here is used, whatever another call stores meanwhile: it fits this lease.
-            let bound = Arc::new(bound);
-            self.binding.store(Arc::clone(&bound));
-            binding = Guard::from_inner(bound);
-        }
-        let Some(function) = &binding.functions[outgoing.function] else {
-            return Err(Cause::Unimplemented { hint: String::new() });
-        };
-        let whole = if function.whole { (outgoing.take)() } else { None };
-        let arguments = match whole {
-            Some(whole) => Arguments::Whole(whole),
-            None => {
-                let mut bytes = Buffer::new();
-                (outgoing.arguments)(binding.encoding, &mut bytes)
-                    .map_err(|error| Cause::Refused { why: error.to_string() })?;
-                Arguments::Encoded(bytes)
-            }
-        };
-        let inbound = lease.session.call(Outbound {
-            interface: binding.interface,
-            function: &function.name,
-            encoding: binding.encoding,
-            arguments,
-            timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
-            blocking: outgoing.blocking,
-        });
-        Ok((lease, inbound))
+    /// Matches the interface with the plugin's current generation.
+    fn bind_anew(&self) -> Result<Arc<Binding>, Cause> {
+        let generation = self.shared.generation()?;
+        let bound = Binding::new(&self.shared, &generation, self.interface, &self.wanted);
+        let (bound, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
+        let bound = Arc::new(bound);
+        self.binding.store(Arc::clone(&bound));
+        Ok(bound)
     }
-}
 
-impl Caller for PluginCaller {
-    fn call(&self, outgoing: Outgoing<'_>) -> Reply {
+    /// Makes a call, by a binding whose generation is held.
+    fn make(&self, bound: &Binding, lease: Lease<&Arc<Generation>>, outgoing: &Outgoing<'_>) -> Reply {
         let function = outgoing.function;
-        let (lease, inbound) = match self.begin(&outgoing) {
-            Ok(begun) => begun,
-            Err(cause) => return Reply::Ready(Err(self.fail(function, cause))),
-        };
-        match inbound {
-            Inbound::Now(answer) => {
-                drop(lease);
-                Reply::Ready(answer.map_err(|cause| self.fail(function, cause)))
-            }
+        match self.send(bound, &lease, outgoing) {
+            Inbound::Now(Ok(answer)) => Reply::Ready(Ok(answer)),
+            Inbound::Now(Err(cause)) => Reply::Ready(Err(self.fail(function, cause))),
             Inbound::Later(later) => {
+                let lease = lease.for_later();
                 let name = self.name(function);
                 let mut unanswered = Unanswered { shared: Arc::clone(&self.shared), over: false };
                 Reply::Later(Box::pin(async move {
@@ -307,6 +276,47 @@ impl Caller for PluginCaller {
                     drop(lease);
                     answer.map_err(|cause| unanswered.shared.failure(&name, cause))
                 }))
+            }
+        }
+    }
+
+    fn send(&self, bound: &Binding, generation: &Generation, outgoing: &Outgoing<'_>) -> Inbound {
+        let Some(function) = &bound.functions[outgoing.function] else {
+            return Inbound::Now(Err(Cause::Unimplemented { hint: String::new() }));
+        };
+        let whole = if function.whole { (outgoing.take)() } else { None };
+        let arguments = match whole {
+            Some(whole) => Arguments::Whole(whole),
+            None => {
+                let mut bytes = Buffer::new();
+                if let Err(error) = (outgoing.arguments)(bound.encoding, &mut bytes) {
+                    return Inbound::Now(Err(Cause::Refused { why: error.to_string() }));
+                }
+                Arguments::Encoded(bytes)
+            }
+        };
+        generation.session.call(Outbound {
+            interface: bound.interface,
+            function: &function.name,
+            encoding: bound.encoding,
+            arguments,
+            timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
+            blocking: outgoing.blocking,
+        })
+    }
+}
+
+impl Caller for PluginCaller {
+    fn call(&self, outgoing: Outgoing<'_>) -> Reply {
+        let mut bound = self.binding.load();
+        loop {
+            if let Some(lease) = Lease::of(&bound.generation) {
+                return self.make(&bound, lease, &outgoing);
+            }
+            // Its generation takes no more calls: the plugin has another by now, or was stopped.
+            match self.bind_anew() {
+                Ok(anew) => bound = Guard::from_inner(anew),
+                Err(cause) => return Reply::Ready(Err(self.fail(outgoing.function, cause))),
             }
         }
     }

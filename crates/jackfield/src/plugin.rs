@@ -3,6 +3,7 @@
 //! Not here: calling it (`call.rs`).
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,30 +193,62 @@ enum Phase {
 
 /// The n-th session of a plugin, with the calls that hold it.
 pub(crate) struct Generation {
-    pub(crate) number: u64,
+    number: u64,
     pub(crate) session: Arc<dyn Session>,
     pub(crate) about: About,
     log: Arc<crate::log::PluginLog>,
+    /// How many calls hold it; with [`CLOSED`] once it gets no more of them.
     leases: AtomicUsize,
     released: Notify,
 }
 
-/// A call's hold on a generation.
-pub(crate) struct Lease(Arc<Generation>);
+/// The bit of [`Generation::leases`] that says that no more are given. In one word with their number, so that
+/// a lease is one step, and another to give it back.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.0.leases.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.released.notify_waiters();
+/// A call's hold on a generation.
+pub(crate) struct Lease<G: AsRef<Generation> = Arc<Generation>>(G);
+
+impl<G: AsRef<Generation>> Lease<G> {
+    /// Takes hold of a generation, which then waits for this call before it ends. None if it takes no calls
+    /// any more.
+    pub(crate) fn of(generation: G) -> Option<Self> {
+        match generation.as_ref().leases.fetch_add(1, Ordering::AcqRel) & CLOSED {
+            0 => Some(Self(generation)),
+            _ => {
+                generation.as_ref().release();
+                None
+            }
         }
     }
 }
 
-impl std::ops::Deref for Lease {
+impl Lease {
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.0
+    }
+}
+
+impl Lease<&Arc<Generation>> {
+    /// Another hold, for a call that is not over when whoever made it goes on.
+    pub(crate) fn for_later(&self) -> Lease {
+        // Even where no more are given: this call has one.
+        self.0.leases.fetch_add(1, Ordering::AcqRel);
+        Lease(Arc::clone(self.0))
+    }
+}
+
+impl<G: AsRef<Generation>> Drop for Lease<G> {
+    fn drop(&mut self) {
+        self.0.as_ref().release();
+    }
+}
+
+impl<G: AsRef<Generation>> Deref for Lease<G> {
     type Target = Generation;
 
     fn deref(&self) -> &Generation {
-        &self.0
+        self.0.as_ref()
     }
 }
 
@@ -245,20 +278,19 @@ impl Shared {
         }
     }
 
-    /// Takes hold of the current generation, which then waits for this call before it ends.
+    /// Takes hold of the current generation.
     pub(crate) fn lease(&self) -> Result<Lease, Cause> {
         loop {
-            let Some(generation) = self.current.load_full() else {
-                return Err(Cause::Unavailable { why: self.state().to_string() });
-            };
-            generation.leases.fetch_add(1, Ordering::AcqRel);
-            let lease = Lease(generation);
-            // It may have been replaced between the look and the hold; then nobody waits for the hold.
-            let current = self.current.load();
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &lease.0)) {
+            // One that was closed between the look and the hold is not the current one any more.
+            if let Some(lease) = Lease::of(self.generation()?) {
                 return Ok(lease);
             }
         }
+    }
+
+    /// The current generation.
+    pub(crate) fn generation(&self) -> Result<Arc<Generation>, Cause> {
+        self.current.load_full().ok_or_else(|| Cause::Unavailable { why: self.state().to_string() })
     }
 
     pub(crate) fn state(&self) -> State {
@@ -275,6 +307,7 @@ impl Shared {
     pub(crate) async fn stop(&self, grace: Duration) {
         let Some(generation) = self.current.swap(None) else { return };
         self.set(Phase::Draining);
+        generation.close();
         let drained = tokio::time::timeout(grace, generation.drained()).await.is_ok();
         generation.session.stop(drained).await;
         self.set(Phase::Stopped);
@@ -283,6 +316,7 @@ impl Shared {
     /// Ends it at once: its host is gone.
     pub(crate) fn abandon(&self) {
         if let Some(generation) = self.current.swap(None) {
+            generation.close();
             generation.session.abandon();
             self.set(Phase::Stopped);
         }
@@ -334,6 +368,18 @@ impl Shared {
 }
 
 impl Generation {
+    /// Gives no more leases. It is not the current one any more by then: whoever gets none looks for that.
+    fn close(&self) {
+        self.leases.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    fn release(&self) {
+        // Nobody waits for the last call before the generation is closed.
+        if self.leases.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            self.released.notify_waiters();
+        }
+    }
+
     /// Waits until no call holds it.
     async fn drained(&self) {
         loop {
@@ -341,7 +387,7 @@ impl Generation {
             tokio::pin!(released);
             // Listening begins before the look, so that a release in between is not missed.
             released.as_mut().enable();
-            if self.leases.load(Ordering::Acquire) == 0 {
+            if self.leases.load(Ordering::Acquire) & !CLOSED == 0 {
                 return;
             }
             released.await;

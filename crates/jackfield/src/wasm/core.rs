@@ -293,6 +293,7 @@ mod tests {
             cache_dir: "none".into(),
             declared: Declared::default(),
             wasm: WasmSpec::default(),
+            grpc: Default::default(),
         };
         let engine = engine(EngineKey { stack_bytes: 256 << 10, fuel: false, pooled: false }).expect("an engine");
         let module = Module::new(&engine, wat::parse_str(text).expect("WAT")).expect("a module");
@@ -316,7 +317,6 @@ mod tests {
             arguments: Passed::Encoded(arguments.as_bytes()),
             answer_bytes_max: 100,
             timeout: Duration::from_secs(60),
-            here: false,
         };
         match rig.live.call(&request).await {
             Ended::Well(Ok(answer)) => String::from_utf8_lossy(&answer.bytes()).into_owned(),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use jackfield_protocol::call::Cause;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use super::extism;
@@ -97,22 +97,38 @@ enum MakeError {
 pub(super) struct Instances {
     plugin: Plugin,
     maker: Maker,
-    /// One permit for each instance that may run.
-    turns: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle>>,
     /// Whether nothing that the plugin imports waits, so that a call may keep its thread.
     runs_here: bool,
-    /// Instances that may wait for calls.
+    /// Instances that may run, and that may wait for calls.
+    running_max: usize,
     idle_max: usize,
     calls_max: Option<u64>,
-    /// Calls that run or wait.
-    calls: AtomicUsize,
-    /// Bytes of their arguments.
-    bytes: AtomicUsize,
+    desk: Mutex<Desk>,
+    /// Turns that were handed to calls that wait, until these take them up. Such a call does not count as
+    /// [waiting](Desk::waiting) any more.
+    turns: Semaphore,
     /// Instances that exist, and that were ever made.
     alive: Arc<AtomicUsize>,
     made: AtomicU64,
     closed: AtomicBool,
+}
+
+/// What calls change when they come and when they go. All of it lies under one lock, which a call takes
+/// twice: one lock is cheaper than a few counters that are atomic each for itself.
+#[derive(Default)]
+struct Desk {
+    /// The one used last is at the end.
+    idle: Vec<Idle>,
+    /// Turns that are taken: instances that run or are being made.
+    running: usize,
+    /// Calls that wait for a turn. While there are any, all turns are taken.
+    waiting: usize,
+    /// Calls that run or wait.
+    calls: usize,
+    /// Bytes of their arguments.
+    bytes: usize,
+    /// How often it was looked for instances that nobody wants.
+    looks: u64,
 }
 
 /// An instance that waits for a call.
@@ -120,7 +136,8 @@ struct Idle {
     /// On the heap, for it is handed from one to the other several times in a call.
     live: Box<Live>,
     calls: u64,
-    since: Instant,
+    /// Of [`Desk::looks`], when it was put back.
+    since: u64,
     _alive: Alive,
 }
 
@@ -149,21 +166,22 @@ impl Instances {
             Policy::Pool(pool) => (pool.max, pool.max, Some(pool.clone())),
         };
         let alive = Arc::new(AtomicUsize::new(0));
+        let runs_here = first.runs_here();
+        let idle = Idle { live: Box::new(first), calls: 0, since: 0, _alive: Alive::new(&alive) };
         let instances = Arc::new(Self {
             plugin,
-            turns: Arc::new(Semaphore::new(running_max.min(Semaphore::MAX_PERMITS))),
-            idle: Mutex::new(Vec::new()),
-            runs_here: first.runs_here(),
+            runs_here,
+            running_max,
             idle_max,
             calls_max: pool.as_ref().and_then(|pool| pool.max_calls),
-            calls: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            // The one that was made to ask it who it is makes the first call, if any may wait for that.
+            desk: Mutex::new(Desk { idle: Vec::from_iter(Some(idle).filter(|_| idle_max > 0)), ..Desk::default() }),
+            turns: Semaphore::new(0),
             made: AtomicU64::new(1),
             closed: AtomicBool::new(false),
             maker,
-            alive: Arc::clone(&alive),
+            alive,
         });
-        instances.keep(Idle { live: Box::new(first), calls: 0, since: Instant::now(), _alive: Alive::new(&alive) });
         if let Some(PoolSpec { idle, .. }) = pool {
             instances.runtime().spawn(forget_idle(Arc::downgrade(&instances), idle));
         }
@@ -178,54 +196,37 @@ impl Instances {
         &self.maker.runtime
     }
 
-    /// Lets one more call in, unless as many as may be run or wait.
+    /// Whether a call may keep its thread: nothing in an instance waits.
+    pub(super) fn runs_here(&self) -> bool {
+        self.runs_here
+    }
+
+    /// Lets one more call in, unless as many as may be run or wait, and gives it an idle instance if there is
+    /// one that nobody waits for.
     pub(super) fn admit<I: Deref<Target = Self>>(this: I, bytes: usize) -> Result<Admitted<I>, Cause> {
         let limits = &this.maker.spec.limits;
-        let calls = this.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        let all = this.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let (calls_max, bytes_max) = (limits.calls_in_flight_max, limits.call_bytes_in_flight_max);
-        let admitted = Admitted { instances: this, bytes };
-        if calls > calls_max {
+        let mut desk = this.desk();
+        if desk.calls >= calls_max {
             let what = format!("{calls_max} calls run or wait already");
             return Err(Cause::Limit { limit: "calls_in_flight", what });
         }
+        let all = desk.bytes.saturating_add(bytes);
         if all > bytes_max {
             let what = format!("the arguments of all calls would be {all} bytes of {bytes_max} allowed");
             return Err(Cause::Limit { limit: "call_bytes_in_flight", what });
         }
-        Ok(admitted)
-    }
-
-    /// Takes an idle instance for a call that keeps this thread, if there is one in which nothing waits.
-    pub(super) fn take_here(&self) -> Option<Lent<&Self, SemaphorePermit<'_>>> {
-        let turn = if self.runs_here { self.turns.try_acquire().ok()? } else { return None };
-        let idle = self.idle().pop()?;
-        Some(Lent { instances: self, idle: Some(idle), _turn: turn })
-    }
-
-    /// Takes an idle instance, if there is one and nobody waits for it.
-    pub(super) fn take_now(self: &Arc<Self>) -> Option<Lent> {
-        let turn = Arc::clone(&self.turns).try_acquire_owned().ok()?;
-        let idle = self.idle().pop()?;
-        Some(Lent { instances: Arc::clone(self), idle: Some(idle), _turn: turn })
-    }
-
-    /// Waits for an instance, or has one made.
-    pub(super) async fn take(self: &Arc<Self>, timeout: Duration) -> Result<Lent, Cause> {
-        let begun = Instant::now();
-        let turn = within(timeout, self.runtime(), Arc::clone(&self.turns).acquire_owned()).await;
-        let Some(Ok(turn)) = turn else {
-            return Err(match self.is_closed() {
-                true => stopped(),
-                false => Cause::Timeout { after: timeout },
-            });
+        desk.calls += 1;
+        desk.bytes = all;
+        let holds = match desk.running < this.running_max {
+            true => {
+                desk.running += 1;
+                desk.idle.pop().map_or(Holds::Turn, Holds::Instance)
+            }
+            false => Holds::Nothing,
         };
-        let idle = self.idle().pop();
-        let idle = match idle {
-            Some(idle) => idle,
-            None => self.make(turn_time(self.maker.spec.limits.start_timeout, left(timeout, begun))).await?,
-        };
-        Ok(Lent { instances: Arc::clone(self), idle: Some(idle), _turn: turn })
+        drop(desk);
+        Ok(Admitted { instances: this, bytes, holds })
     }
 
     async fn make(&self, timeout: Duration) -> Result<Idle, Cause> {
@@ -238,14 +239,14 @@ impl Instances {
             MakeError::Start(cause) => cause,
         })?;
         self.made.fetch_add(1, Ordering::Relaxed);
-        Ok(Idle { live: Box::new(live), calls: 0, since: Instant::now(), _alive: alive })
+        Ok(Idle { live: Box::new(live), calls: 0, since: 0, _alive: alive })
     }
 
     /// Ends every idle instance, and every other when its call is over.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.turns.close();
-        let idle = std::mem::take(&mut *self.idle());
+        let idle = std::mem::take(&mut self.desk().idle);
         // Outside the lock: what an instance holds may take its time to go.
         drop(idle);
     }
@@ -254,61 +255,182 @@ impl Instances {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn keep(&self, idle: Idle) {
-        let worn = self.calls_max.is_some_and(|max| idle.calls >= max) || idle.live.spent();
-        let mut all = self.idle();
-        if !worn && !self.is_closed() && all.len() < self.idle_max {
-            all.push(idle);
-        } else {
-            drop(all);
-            drop(idle);
-        }
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Puts an instance back, if it is to make more calls; gives it back if not.
+    fn put_back(&self, desk: &mut Desk, mut idle: Idle) -> Option<Idle> {
+        let worn = self.calls_max.is_some_and(|max| idle.calls >= max) || idle.live.spent();
+        if worn || self.is_closed() || desk.idle.len() >= self.idle_max {
+            return Some(idle);
+        }
+        idle.since = desk.looks;
+        desk.idle.push(idle);
+        None
+    }
+
+    /// Hands a turn on to the call that has waited longest.
+    fn end_turn(&self, desk: &mut Desk) {
+        match desk.waiting {
+            0 => desk.running -= 1,
+            _ => {
+                desk.waiting -= 1;
+                // Under the lock, so that a call that gives up waiting finds the turn that it was handed.
+                self.turns.add_permits(1);
+            }
+        }
     }
 }
 
-/// A call that was let in.
+/// A call that was let in, with what it has of an instance by now. Dropped without
+/// [`Admitted::give_back`], the instance is gone.
 pub(super) struct Admitted<I: Deref<Target = Instances> = Arc<Instances>> {
     instances: I,
     bytes: usize,
+    holds: Holds,
 }
 
-impl Admitted {
-    pub(super) fn instances(&self) -> &Arc<Instances> {
-        &self.instances
+/// What a call has.
+enum Holds {
+    /// It has to wait for its turn.
+    Nothing,
+    /// It may have an instance made.
+    Turn,
+    Instance(Idle),
+    /// Its instance, which has ended the call well.
+    Used(Idle),
+}
+
+impl<I: Deref<Target = Instances>> Admitted<I> {
+    /// The instance, once there is one.
+    pub(super) fn live(&mut self) -> Option<&mut Live> {
+        self.live_and_runtime().map(|(live, _)| live)
+    }
+
+    /// The instance, and where it may wait.
+    pub(super) fn live_and_runtime(&mut self) -> Option<(&mut Live, &Handle)> {
+        match &mut self.holds {
+            Holds::Instance(idle) => Some((&mut idle.live, self.instances.runtime())),
+            Holds::Nothing | Holds::Turn | Holds::Used(_) => None,
+        }
+    }
+
+    /// Waits for an instance, or has one made.
+    pub(super) async fn take(&mut self, timeout: Duration) -> Result<(), Cause> {
+        let begun = Instant::now();
+        let instances = &*self.instances;
+        if let Holds::Nothing = self.holds {
+            let turn = match Wait::begin(instances) {
+                None => Some(true),
+                Some(wait) => within(timeout, instances.runtime(), wait.turn()).await,
+            };
+            match turn {
+                Some(true) => self.holds = Holds::Turn,
+                Some(false) => return Err(stopped()),
+                None => return Err(Cause::Timeout { after: timeout }),
+            }
+        }
+        if let Holds::Turn = self.holds {
+            let idle = instances.desk().idle.pop();
+            let start_timeout = instances.maker.spec.limits.start_timeout;
+            self.holds = Holds::Instance(match idle {
+                Some(idle) => idle,
+                None => instances.make(turn_time(start_timeout, left(timeout, begun))).await?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The call ended well: the instance may make another.
+    pub(super) fn give_back(mut self) {
+        self.holds = match std::mem::replace(&mut self.holds, Holds::Turn) {
+            Holds::Instance(idle) => Holds::Used(Idle { calls: idle.calls + 1, ..idle }),
+            other => other,
+        };
     }
 }
 
 impl<I: Deref<Target = Instances>> Drop for Admitted<I> {
     fn drop(&mut self) {
-        self.instances.calls.fetch_sub(1, Ordering::Relaxed);
-        self.instances.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// An instance, for one call. Dropped without [`Lent::give_back`], the instance is gone.
-pub(super) struct Lent<I = Arc<Instances>, P = OwnedSemaphorePermit> {
-    instances: I,
-    idle: Option<Idle>,
-    _turn: P,
-}
-
-impl<I: Deref<Target = Instances>, P> Lent<I, P> {
-    pub(super) fn live(&mut self) -> &mut Live {
-        match &mut self.idle {
-            Some(idle) => &mut idle.live,
-            None => unreachable!("an instance is lent until it is given back"),
+        let instances = &*self.instances;
+        let holds = std::mem::replace(&mut self.holds, Holds::Nothing);
+        let has_turn = !matches!(holds, Holds::Nothing);
+        // An instance goes before its turn is another's, so that there are never more than may be; and outside
+        // the lock, for it may take its time.
+        let mut desk = match holds {
+            Holds::Nothing | Holds::Turn => instances.desk(),
+            Holds::Instance(broken) => {
+                drop(broken);
+                instances.desk()
+            }
+            Holds::Used(idle) => {
+                let mut desk = instances.desk();
+                match instances.put_back(&mut desk, idle) {
+                    None => desk,
+                    Some(worn) => {
+                        drop(desk);
+                        drop(worn);
+                        instances.desk()
+                    }
+                }
+            }
+        };
+        desk.calls -= 1;
+        desk.bytes -= self.bytes;
+        if has_turn {
+            instances.end_turn(&mut desk);
         }
     }
+}
 
-    /// The call ended well.
-    pub(super) fn give_back(mut self) {
-        if let Some(mut idle) = self.idle.take() {
-            idle.calls += 1;
-            self.instances.keep(idle);
+/// A call that waits for its turn.
+struct Wait<'a> {
+    instances: &'a Instances,
+    over: bool,
+}
+
+impl<'a> Wait<'a> {
+    /// None if there is nothing to wait for: the turn is taken.
+    fn begin(instances: &'a Instances) -> Option<Self> {
+        let mut desk = instances.desk();
+        if desk.running < instances.running_max {
+            desk.running += 1;
+            return None;
+        }
+        desk.waiting += 1;
+        Some(Self { instances, over: false })
+    }
+
+    /// Whether there was a turn, before the plugin was stopped.
+    async fn turn(mut self) -> bool {
+        match self.instances.turns.acquire().await {
+            Ok(turn) => {
+                // From here on it counts as taken.
+                turn.forget();
+                self.over = true;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut desk = self.instances.desk();
+        match desk.waiting {
+            // All who wait were handed a turn, and this one gives up nevertheless.
+            0 => {
+                if let Ok(turn) = self.instances.turns.try_acquire() {
+                    turn.forget();
+                    self.instances.end_turn(&mut desk);
+                }
+            }
+            _ => desk.waiting -= 1,
         }
     }
 }
@@ -318,13 +440,13 @@ async fn forget_idle(instances: std::sync::Weak<Instances>, idle: Duration) {
     loop {
         tokio::time::sleep(idle).await;
         let Some(instances) = instances.upgrade().filter(|instances| !instances.is_closed()) else { return };
-        let mut old = Vec::new();
-        let mut all = instances.idle();
-        // The last one used is at the end, and the first that is used again.
-        while all.first().is_some_and(|first| first.since.elapsed() >= idle) {
-            old.push(all.remove(0));
-        }
-        drop(all);
+        let mut desk = instances.desk();
+        // What was put back since the last look stays until the next.
+        let old = desk.idle.iter().take_while(|idle| idle.since < desk.looks).count();
+        let old: Vec<_> = desk.idle.drain(..old).collect();
+        desk.looks += 1;
+        drop(desk);
+        drop(old);
     }
 }
 

@@ -51,8 +51,6 @@ pub(super) struct Request<'a> {
     /// is `Cause::Limit { limit: "answer_bytes" }`.
     pub(super) answer_bytes_max: usize,
     pub(super) timeout: Duration,
-    /// Whether the call may keep this thread until it is over: [`Live::runs_here`], and the caller waits.
-    pub(super) here: bool,
 }
 
 /// The arguments of a call, lent to an instance.
@@ -68,6 +66,27 @@ impl<'a> Passed<'a> {
         match arguments {
             Arguments::Encoded(bytes) => Passed::Encoded(bytes),
             Arguments::Whole(whole) => Passed::Whole(whole),
+        }
+    }
+
+    /// Their length, as they are encoded.
+    pub(super) fn encoded_len(self) -> usize {
+        match self {
+            Passed::Encoded(bytes) => bytes.len(),
+            Passed::Whole(whole) => whole.length().len() + whole.content().len(),
+        }
+    }
+
+    /// Writes them, encoded, to where [that much room](Passed::encoded_len) is.
+    pub(super) fn encode_to(self, room: &mut [u8]) {
+        match self {
+            Passed::Encoded(bytes) => room.copy_from_slice(bytes),
+            Passed::Whole(whole) => {
+                let length = whole.length();
+                let (head, content) = room.split_at_mut(length.len());
+                head.copy_from_slice(&length);
+                content.copy_from_slice(whole.content());
+            }
         }
     }
 
@@ -147,13 +166,25 @@ impl Plugin {
     pub(super) fn takes_whole(&self, function: usize) -> bool {
         match self {
             Plugin::Component(plugin) => plugin.takes_whole(function),
-            // What goes to these is written into their memory or their stdin, encoded.
-            Plugin::Extism(_) | Plugin::Core(_) | Plugin::Command(_) => false,
+            Plugin::Extism(plugin) => plugin.takes_whole(function),
+            // What goes to these is written to their stdin, encoded, or is numbers.
+            Plugin::Core(_) | Plugin::Command(_) => false,
         }
     }
 }
 
 impl Live {
+    /// Makes a call that keeps this thread until it is over: the caller waits, and the instance
+    /// [runs here](Live::runs_here).
+    pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
+        match self {
+            Live::Component(live) => live.call_here(request),
+            Live::Extism(live) => live.call_here(request),
+            Live::Core(_) | Live::Command(_) => unreachable!("its calls may be left for a while"),
+        }
+    }
+
+    /// Makes a call that can be left for a while, on a stack of its own.
     pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
         match self {
             Live::Component(live) => live.call(request).await,

@@ -4,9 +4,6 @@
 //! handed to another thread; one that takes longer gives the thread back at each tick, and goes on where it
 //! is awaited.
 
-use std::future::Future as _;
-use std::ops::Deref;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,7 +11,7 @@ use std::time::Duration;
 use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Cause};
 
-use super::instances::{Admitted, First, Instances, Lent, Maker, within};
+use super::instances::{Admitted, First, Instances, Maker, within};
 use super::kind::{Ended, Live, Passed, Plugin, Request};
 use super::trap;
 use crate::mechanism::{About, Arguments, Boxed, FunctionName, Inbound, Outbound, Session, Spec};
@@ -62,19 +59,21 @@ impl Session for WasmSession {
             fuel: self.fuel,
             timeout: outbound.timeout,
         };
-        if outbound.blocking
-            && let Some(lent) = self.instances.take_here()
-        {
-            return Inbound::Now(
-                Instances::admit(&*self.instances, bytes).and_then(|_admitted| make_here(lent, &call)),
-            );
+        if outbound.blocking && self.instances.runs_here() {
+            match Instances::admit(&*self.instances, bytes) {
+                Ok(admitted) => {
+                    if let Some(answer) = make_here(admitted, &call) {
+                        return Inbound::Now(answer);
+                    }
+                }
+                Err(cause) => return Inbound::Now(Err(cause)),
+            }
         }
         let admitted = match Instances::admit(Arc::clone(&self.instances), bytes) {
             Ok(admitted) => admitted,
             Err(cause) => return Inbound::Now(Err(cause)),
         };
-        let lent = self.instances.take_now();
-        let mut made: Boxed<'static, _> = Box::pin(make(admitted, lent, call));
+        let mut made: Boxed<'static, _> = Box::pin(make(admitted, call));
         // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
         match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Inbound::Now(answer),
@@ -114,14 +113,13 @@ struct Call {
 }
 
 impl Call {
-    fn request(&self, timeout: Duration, here: bool) -> Request<'_> {
+    fn request(&self, timeout: Duration) -> Request<'_> {
         Request {
             function: self.function,
             encoding: self.encoding,
             arguments: Passed::of(&self.arguments),
             answer_bytes_max: self.answer_bytes_max,
             timeout,
-            here,
         }
     }
 
@@ -132,61 +130,47 @@ impl Call {
 }
 
 /// Makes a call whose caller waits on this thread, in an instance in which nothing waits: without a stack of
-/// its own, or anything else on the heap.
-fn make_here<P>(mut lent: Lent<&Instances, P>, call: &Call) -> Result<Answer, Cause> {
-    let live = lent.live();
+/// its own, or anything else on the heap. None if no instance is free for it.
+fn make_here(mut admitted: Admitted<&Instances>, call: &Call) -> Option<Result<Answer, Cause>> {
+    let live = admitted.live()?;
     live.watch().begin_here(call.timeout);
     let ended = match call.refuel(live) {
-        Ok(()) => {
-            let request = call.request(call.timeout, true);
-            match pin!(live.call(&request)).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(ended) => ended,
-                Poll::Pending => Ended::Broken(wasmtime::Error::msg("it waits, and imports nothing that does")),
-            }
-        }
+        Ok(()) => live.call_here(&call.request(call.timeout)),
         Err(error) => Ended::Broken(error),
     };
-    settle(lent, ended, call.timeout)
-}
-
-/// Keeps the instance if the call ended well, and says how it did.
-fn settle<I: Deref<Target = Instances>, P>(
-    mut lent: Lent<I, P>,
-    ended: Ended,
-    timeout: Duration,
-) -> Result<Answer, Cause> {
-    let watch = lent.live().watch();
-    match ended {
+    let watch = live.watch();
+    Some(match ended {
         Ended::Well(answer) => {
             watch.rest();
-            lent.give_back();
+            admitted.give_back();
             answer
         }
-        Ended::Broken(error) => Err(trap::cause(&error, watch.take_notes(), timeout)),
-    }
+        Ended::Broken(error) => Err(trap::cause(&error, watch.take_notes(), call.timeout)),
+    })
 }
 
-/// Makes a call in an instance, the one lent or the next that is free.
-async fn make(admitted: Admitted, lent: Option<Lent>, call: Call) -> Result<Answer, Cause> {
-    let instances = admitted.instances();
+/// Makes a call in an instance, the one it was given or the next that is free.
+async fn make(mut admitted: Admitted, call: Call) -> Result<Answer, Cause> {
     let mut timeout = call.timeout;
-    let mut lent = match lent {
-        Some(lent) => lent,
-        None => {
-            let begun = std::time::Instant::now();
-            let lent = instances.take(timeout).await?;
-            timeout = super::left(timeout, begun);
-            lent
-        }
-    };
-    let live = lent.live();
+    if admitted.live().is_none() {
+        let begun = std::time::Instant::now();
+        admitted.take(timeout).await?;
+        timeout = super::left(timeout, begun);
+    }
+    let Some((live, runtime)) = admitted.live_and_runtime() else { unreachable!("it was taken above") };
     live.watch().begin(timeout);
     let ended = match call.refuel(live) {
-        Ok(()) => within(timeout, instances.runtime(), live.call(&call.request(timeout, false))).await,
+        Ok(()) => within(timeout, runtime, live.call(&call.request(timeout))).await,
         Err(error) => Some(Ended::Broken(error)),
     };
+    let watch = live.watch();
     match ended {
-        Some(ended) => settle(lent, ended, call.timeout),
+        Some(Ended::Well(answer)) => {
+            watch.rest();
+            admitted.give_back();
+            answer
+        }
+        Some(Ended::Broken(error)) => Err(trap::cause(&error, watch.take_notes(), call.timeout)),
         None => Err(Cause::Timeout { after: call.timeout }),
     }
 }

@@ -74,7 +74,7 @@ impl Started {
         self.live.watch().begin(timeout);
         let answer_bytes_max = usize::try_from(self.spec.limits.answer_bytes_max).expect("a size");
         let arguments = Passed::Encoded(arguments);
-        let request = Request { function, encoding: Encoding::Json, arguments, answer_bytes_max, timeout, here: false };
+        let request = Request { function, encoding: Encoding::Json, arguments, answer_bytes_max, timeout };
         let ended = self.live.call(&request).await;
         shown(ended, &self.live.watch, timeout)
     }

@@ -14,6 +14,8 @@
 //! What is given back is copied out of the guest before its clean-up (`post-return`) runs; wasmtime's
 //! borrowed `WasmStr` and `WasmList` would be read after it, when the guest has reused the memory.
 
+use std::future::ready;
+
 use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Cause, Whole};
 use jackfield_protocol::value::Encode;
@@ -23,6 +25,7 @@ use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
 use super::lift::{answer, whole_answer};
 use super::lower::Plain;
 use super::shape::{Member, Returned, Shape, Signature};
+use crate::mechanism::Boxed;
 use crate::wasm::guest::Guest;
 
 /// Most parameters of a fast function.
@@ -103,27 +106,28 @@ macro_rules! texts {
             }
 
             /// Makes a call.
-            pub(super) async fn call<'a>(
+            #[inline]
+            pub(super) fn call<'a, W: Way>(
                 &self,
-                store: &mut Store<Guest>,
+                way: W,
+                store: &'a mut Store<Guest>,
                 arguments: &'a Arguments<'_>,
-                here: bool,
-            ) -> wasmtime::Result<Given> {
+            ) -> W::Gives<'a> {
                 match self {
                     $(Fast::$name(returns) => {
                         // Strings need to live as long as this call, and not for ever.
                         let returns: &Returns<($(texts!(@type 'a $param),)*)> = returns;
                         let mut next = arguments.iter();
-                        let arguments = ($(texts!(@take $param next),)*);
+                        let arguments = ($(texts!(@take $param next way),)*);
                         let _ = &mut next;
-                        returns.call(store, arguments, here).await
+                        returns.call(way, store, arguments)
                     })*
-                    Fast::S32(number) => number.call(store, arguments, here).await,
-                    Fast::S64(number) => number.call(store, arguments, here).await,
-                    Fast::U32(number) => number.call(store, arguments, here).await,
-                    Fast::U64(number) => number.call(store, arguments, here).await,
-                    Fast::F32(number) => number.call(store, arguments, here).await,
-                    Fast::F64(number) => number.call(store, arguments, here).await,
+                    Fast::S32(number) => number.call(way, store, arguments),
+                    Fast::S64(number) => number.call(way, store, arguments),
+                    Fast::U32(number) => number.call(way, store, arguments),
+                    Fast::U64(number) => number.call(way, store, arguments),
+                    Fast::F32(number) => number.call(way, store, arguments),
+                    Fast::F64(number) => number.call(way, store, arguments),
                 }
             }
         }
@@ -132,13 +136,33 @@ macro_rules! texts {
     (@type $life:lifetime bytes) => { &$life [u8] };
     (@shape text) => { Member { shape: Shape::String, .. } };
     (@shape bytes) => { Member { shape: Shape::Bytes, .. } };
-    (@take text $from:ident) => { text($from.next())? };
-    (@take bytes $from:ident) => { bytes($from.next())? };
+    (@take text $from:ident $way:ident) => {
+        match text($from.next()) {
+            Some(argument) => argument,
+            None => return $way.failed(unlike()),
+        }
+    };
+    (@take bytes $from:ident $way:ident) => {
+        match bytes($from.next()) {
+            Some(argument) => argument,
+            None => return $way.failed(unlike()),
+        }
+    };
     (@type $life:lifetime $number:ident) => { $number };
     (@shape u32) => { Member { shape: Shape::U32, .. } };
     (@shape u64) => { Member { shape: Shape::U64, .. } };
-    (@take u32 $from:ident) => { u32($from.next())? };
-    (@take u64 $from:ident) => { u64($from.next())? };
+    (@take u32 $from:ident $way:ident) => {
+        match u32($from.next()) {
+            Some(argument) => argument,
+            None => return $way.failed(unlike()),
+        }
+    };
+    (@take u64 $from:ident $way:ident) => {
+        match u64($from.next()) {
+            Some(argument) => argument,
+            None => return $way.failed(unlike()),
+        }
+    };
 }
 texts! {
     Nothing: ;
@@ -209,28 +233,30 @@ impl<P: ComponentNamedList + Lower> Returns<P> {
         }))
     }
 
-    async fn call(&self, store: &mut Store<Guest>, params: P, here: bool) -> wasmtime::Result<Given> {
-        let either = |value: Result<Value, String>| match value {
-            Ok(value) => Given { ok: true, value },
-            Err(error) => Given { ok: false, value: Value::Text(error) },
-        };
-        let value = match self {
-            Returns::Nothing(func) => {
-                run(func, store, params, here).await?;
-                Value::Nothing
+    fn call<'a, W: Way>(&self, way: W, store: &'a mut Store<Guest>, params: P) -> W::Gives<'a>
+    where
+        P: Send + Sync + 'a,
+    {
+        fn plain(value: Value) -> Given {
+            Given { ok: true, value }
+        }
+        fn either<T>(given: Result<T, String>, value: fn(T) -> Value) -> Given {
+            match given {
+                Ok(given) => plain(value(given)),
+                Err(error) => Given { ok: false, value: Value::Text(error) },
             }
-            Returns::Text(func) => Value::Text(run(func, store, params, here).await?.0),
-            Returns::Bytes(func) => Value::Bytes(run(func, store, params, here).await?.0),
-            Returns::Bool(func) => Value::Bool(run(func, store, params, here).await?.0),
-            Returns::U32(func) => Value::U32(run(func, store, params, here).await?.0),
-            Returns::U64(func) => Value::U64(run(func, store, params, here).await?.0),
-            Returns::NothingOr(func) => {
-                return Ok(either(run(func, store, params, here).await?.0.map(|()| Value::Nothing)));
-            }
-            Returns::TextOr(func) => return Ok(either(run(func, store, params, here).await?.0.map(Value::Text))),
-            Returns::BytesOr(func) => return Ok(either(run(func, store, params, here).await?.0.map(Value::Bytes))),
-        };
-        Ok(Given { ok: true, value })
+        }
+        match *self {
+            Returns::Nothing(func) => way.run(func, store, params, |()| plain(Value::Nothing)),
+            Returns::Text(func) => way.run(func, store, params, |(text,)| plain(Value::Text(text))),
+            Returns::Bytes(func) => way.run(func, store, params, |(bytes,)| plain(Value::Bytes(bytes))),
+            Returns::Bool(func) => way.run(func, store, params, |(value,)| plain(Value::Bool(value))),
+            Returns::U32(func) => way.run(func, store, params, |(value,)| plain(Value::U32(value))),
+            Returns::U64(func) => way.run(func, store, params, |(value,)| plain(Value::U64(value))),
+            Returns::NothingOr(func) => way.run(func, store, params, |(given,)| either(given, |()| Value::Nothing)),
+            Returns::TextOr(func) => way.run(func, store, params, |(given,)| either(given, Value::Text)),
+            Returns::BytesOr(func) => way.run(func, store, params, |(given,)| either(given, Value::Bytes)),
+        }
     }
 }
 
@@ -253,21 +279,22 @@ impl<N: Lower + Lift> Number<N> {
 macro_rules! numbers {
     ($($number:ident $kind:ident;)*) => {$(
         impl Number<$number> {
-            async fn call(
+            fn call<'a, W: Way>(
                 &self,
-                store: &mut Store<Guest>,
+                way: W,
+                store: &'a mut Store<Guest>,
                 arguments: &Arguments<'_>,
-                here: bool,
-            ) -> wasmtime::Result<Given> {
+            ) -> W::Gives<'a> {
                 let number = |at: usize| match arguments.get(at) {
-                    Some(Some(Plain::$kind(number))) => Ok(*number),
-                    _ => Err(unlike()),
+                    Some(Some(Plain::$kind(number))) => Some(*number),
+                    _ => None,
                 };
-                let (value,) = match self {
-                    Number::One(func) => run(func, store, (number(0)?,), here).await?,
-                    Number::Two(func) => run(func, store, (number(0)?, number(1)?), here).await?,
-                };
-                Ok(Given { ok: true, value: Value::$kind(value) })
+                let given = |(value,): ($number,)| Given { ok: true, value: Value::$kind(value) };
+                match (*self, number(0), number(1)) {
+                    (Number::One(func), Some(one), _) => way.run(func, store, (one,), given),
+                    (Number::Two(func), Some(one), Some(two)) => way.run(func, store, (one, two), given),
+                    _ => way.failed(unlike()),
+                }
             }
         }
     )*};
@@ -281,43 +308,102 @@ numbers! {
     f64 F64;
 }
 
-/// Runs a function on this thread's stack, or on one of its own, which it can be left on for a while.
-async fn run<P, R>(func: &TypedFunc<P, R>, store: &mut Store<Guest>, params: P, here: bool) -> wasmtime::Result<R>
-where
-    P: ComponentNamedList + Lower,
-    R: ComponentNamedList + Lift + 'static,
-{
-    match here {
-        true => func.call(store, params),
-        false => func.call_async(store, params).await,
+/// How a function is run: to its end, or so that it can be left for a while.
+pub(super) trait Way {
+    /// What a call gives, or a future of it.
+    type Gives<'a>;
+
+    fn run<'a, P, R>(
+        self,
+        func: TypedFunc<P, R>,
+        store: &'a mut Store<Guest>,
+        params: P,
+        given: fn(R) -> Given,
+    ) -> Self::Gives<'a>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'a,
+        R: ComponentNamedList + Lift + Send + Sync + 'static;
+
+    /// For a call that was not made.
+    fn failed<'a>(self, error: wasmtime::Error) -> Self::Gives<'a>;
+}
+
+/// On this thread's stack, to its end.
+pub(super) struct Here;
+
+impl Way for Here {
+    type Gives<'a> = wasmtime::Result<Given>;
+
+    fn run<'a, P, R>(
+        self,
+        func: TypedFunc<P, R>,
+        store: &'a mut Store<Guest>,
+        params: P,
+        given: fn(R) -> Given,
+    ) -> wasmtime::Result<Given>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'a,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        func.call(store, params).map(given)
+    }
+
+    fn failed<'a>(self, error: wasmtime::Error) -> Self::Gives<'a> {
+        Err(error)
     }
 }
 
-fn text<'a>(argument: Option<&'a Option<Plain<'_>>>) -> wasmtime::Result<&'a str> {
-    match argument {
-        Some(Some(Plain::Text(text))) => Ok(text),
-        _ => Err(unlike()),
+/// On a stack of its own.
+pub(super) struct Later;
+
+impl Way for Later {
+    // On the heap: its futures are as many as there are types, and the largest is large.
+    type Gives<'a> = Boxed<'a, wasmtime::Result<Given>>;
+
+    fn run<'a, P, R>(
+        self,
+        func: TypedFunc<P, R>,
+        store: &'a mut Store<Guest>,
+        params: P,
+        given: fn(R) -> Given,
+    ) -> Boxed<'a, wasmtime::Result<Given>>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'a,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        Box::pin(async move { func.call_async(store, params).await.map(given) })
+    }
+
+    fn failed<'a>(self, error: wasmtime::Error) -> Self::Gives<'a> {
+        Box::pin(ready(Err(error)))
     }
 }
 
-fn bytes<'a>(argument: Option<&'a Option<Plain<'_>>>) -> wasmtime::Result<&'a [u8]> {
+fn text<'a>(argument: Option<&'a Option<Plain<'_>>>) -> Option<&'a str> {
     match argument {
-        Some(Some(Plain::Bytes(bytes))) => Ok(bytes),
-        _ => Err(unlike()),
+        Some(Some(Plain::Text(text))) => Some(text),
+        _ => None,
     }
 }
 
-fn u32(argument: Option<&Option<Plain<'_>>>) -> wasmtime::Result<u32> {
+fn bytes<'a>(argument: Option<&'a Option<Plain<'_>>>) -> Option<&'a [u8]> {
     match argument {
-        Some(Some(Plain::U32(number))) => Ok(*number),
-        _ => Err(unlike()),
+        Some(Some(Plain::Bytes(bytes))) => Some(bytes),
+        _ => None,
     }
 }
 
-fn u64(argument: Option<&Option<Plain<'_>>>) -> wasmtime::Result<u64> {
+fn u32(argument: Option<&Option<Plain<'_>>>) -> Option<u32> {
     match argument {
-        Some(Some(Plain::U64(number))) => Ok(*number),
-        _ => Err(unlike()),
+        Some(Some(Plain::U32(number))) => Some(*number),
+        _ => None,
+    }
+}
+
+fn u64(argument: Option<&Option<Plain<'_>>>) -> Option<u64> {
+    match argument {
+        Some(Some(Plain::U64(number))) => Some(*number),
+        _ => None,
     }
 }
 

@@ -30,7 +30,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, InstancePre, Val};
 use wasmtime::{Engine, Store};
 
-use fast::Fast;
+use fast::{Fast, Given, Here, Later};
 use shape::{Joiner, Returned};
 
 pub(super) use lift::answer;
@@ -130,48 +130,78 @@ enum Bound {
     Untyped(Func),
 }
 
+/// A call whose arguments were read.
+enum Begun<'a> {
+    Fast(Fast, fast::Arguments<'a>),
+    /// With room for what it gives.
+    Untyped(Func, Vec<Val>, Vec<Val>),
+}
+
 impl Live {
-    pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
-        let Request { encoding, answer_bytes_max, .. } = *request;
-        let refused = |why: String| Ended::Well(Err(Cause::Refused { why }));
-        let Some(function) = self.functions.get(request.function) else {
-            return Ended::Well(Err(Cause::Unimplemented { hint: String::new() }));
-        };
-        if let Bound::NotYet = self.bound[request.function] {
-            match bind(&mut self.store, self.instance, function) {
-                Ok(bound) => self.bound[request.function] = bound,
-                Err(error) => return Ended::Broken(error),
+    pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
+        match self.begin(request) {
+            Err(ended) => ended,
+            Ok((store, Begun::Fast(fast, arguments))) => {
+                let given = fast.call(Here, store, &arguments);
+                self.end_fast(given, request)
+            }
+            Ok((store, Begun::Untyped(func, arguments, mut given))) => {
+                let run = func.call(store, &arguments, given.as_mut_slice());
+                self.end_untyped(run, &given, request)
             }
         }
+    }
+
+    pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
+        match self.begin(request) {
+            Err(ended) => ended,
+            Ok((store, Begun::Fast(fast, arguments))) => {
+                let given = fast.call(Later, store, &arguments).await;
+                self.end_fast(given, request)
+            }
+            Ok((store, Begun::Untyped(func, arguments, mut given))) => {
+                let run = func.call_async(store, &arguments, given.as_mut_slice()).await;
+                self.end_untyped(run, &given, request)
+            }
+        }
+    }
+
+    /// Finds the function and reads its arguments.
+    fn begin<'a>(&mut self, request: &Request<'a>) -> Result<(&mut Store<Guest>, Begun<'a>), Ended> {
+        let Request { encoding, arguments: passed, .. } = *request;
+        let refused = |why: String| Ended::Well(Err(Cause::Refused { why }));
+        let Some(function) = self.functions.get(request.function) else {
+            return Err(Ended::Well(Err(Cause::Unimplemented { hint: String::new() })));
+        };
         let Signature { params, result } = &function.signature;
-        match &self.bound[request.function] {
+        let bound = &mut self.bound[request.function];
+        if let Bound::NotYet = bound {
+            *bound = bind(&mut self.store, self.instance, function).map_err(Ended::Broken)?;
+        }
+        let begun = match *bound {
             Bound::NotYet => unreachable!("it was bound above"),
-            Bound::Fast(fast) => {
-                let arguments = match arguments(encoding, request.arguments, params) {
-                    Ok(arguments) => arguments,
-                    Err(why) => return refused(why),
-                };
-                match fast.call(&mut self.store, &arguments, request.here).await {
-                    Ok(given) => Ended::Well(given.answer(encoding, answer_bytes_max)),
-                    Err(error) => self.broken(error, answer_bytes_max),
-                }
-            }
+            Bound::Fast(fast) => Begun::Fast(fast, arguments(encoding, passed, params).map_err(refused)?),
             Bound::Untyped(func) => {
-                let arguments = match lower::values(encoding, request.arguments, params) {
-                    Ok(arguments) => arguments,
-                    Err(why) => return refused(why),
-                };
-                let mut given = [Val::Bool(false)];
-                let given = if let Returned::Nothing = result { &mut given[..0] } else { &mut given[..] };
-                let run = match request.here {
-                    true => func.call(&mut self.store, &arguments, given),
-                    false => func.call_async(&mut self.store, &arguments, given).await,
-                };
-                match run {
-                    Ok(()) => Ended::Well(lift::value_answer(encoding, answer_bytes_max, result, given)),
-                    Err(error) => self.broken(error, answer_bytes_max),
-                }
+                let room = if let Returned::Nothing = result { 0 } else { 1 };
+                let arguments = lower::values(encoding, passed, params).map_err(refused)?;
+                Begun::Untyped(func, arguments, vec![Val::Bool(false); room])
             }
+        };
+        Ok((&mut self.store, begun))
+    }
+
+    fn end_fast(&self, given: wasmtime::Result<Given>, request: &Request<'_>) -> Ended {
+        match given {
+            Ok(given) => Ended::Well(given.answer(request.encoding, request.answer_bytes_max)),
+            Err(error) => self.broken(error, request.answer_bytes_max),
+        }
+    }
+
+    fn end_untyped(&self, run: wasmtime::Result<()>, given: &[Val], request: &Request<'_>) -> Ended {
+        let result = &self.functions[request.function].signature.result;
+        match run {
+            Ok(()) => Ended::Well(lift::value_answer(request.encoding, request.answer_bytes_max, result, given)),
+            Err(error) => self.broken(error, request.answer_bytes_max),
         }
     }
 

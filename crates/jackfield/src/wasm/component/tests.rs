@@ -120,6 +120,7 @@ fn spec() -> Spec {
         cache_dir: "none".into(),
         declared: Declared::default(),
         wasm: WasmSpec::default(),
+        grpc: Default::default(),
     }
 }
 
@@ -187,7 +188,7 @@ impl Rig {
         answer_bytes_max: usize,
     ) -> Ended {
         let timeout = Duration::from_secs(60);
-        self.live.call(&Request { function, encoding, arguments, answer_bytes_max, timeout, here: false }).await
+        self.live.call(&Request { function, encoding, arguments, answer_bytes_max, timeout }).await
     }
 
     async fn call(&mut self, function: &str, arguments: &str) -> String {

@@ -5,9 +5,10 @@
 //!
 //! Everything that the guest gives is a claim. One that is not so ends the instance.
 
-use jackfield_protocol::call::{Answer, Buffer, Cause};
+use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause, Whole};
 use jackfield_protocol::message::HelloAnswer;
 use jackfield_protocol::native::status;
+use jackfield_protocol::{Encoding, Type as _};
 use wasmtime::{Instance, Memory, Store, TypedFunc};
 
 use super::super::WasmError;
@@ -15,8 +16,9 @@ use super::super::command::believe;
 use super::super::guest::Guest;
 use super::super::kind::{Ended, Request};
 use super::super::trap;
+use super::exports::{self, Content};
 use super::state::too_large;
-use super::{ABOUT, Broke, Live, run};
+use super::{ABOUT, Broke, Live};
 use crate::mechanism::{About, Spec};
 
 /// The version of these exports that this host calls.
@@ -48,20 +50,33 @@ impl Direct {
         })
     }
 
-    /// Where arguments of a length can be written, now and until other room is asked for.
-    async fn room(&mut self, store: &mut Store<Guest>, len: usize, here: bool) -> wasmtime::Result<u32> {
-        if len == 0 {
-            return Ok(0);
+    /// The room to ask for before arguments of a length can be written; none if there is enough.
+    fn lacks(&self, len: usize) -> wasmtime::Result<Option<u32>> {
+        match self.room {
+            _ if len == 0 => Ok(None),
+            Some((_, room)) if len <= room => Ok(None),
+            _ => Ok(Some(u32::try_from(len.max(ROOM_KEPT))?)),
         }
-        if let Some((at, room)) = self.room
-            && len <= room
-        {
-            return Ok(at);
-        }
-        let wanted = if len <= ROOM_KEPT { ROOM_KEPT } else { len };
-        let at = run(&self.alloc, &mut *store, u32::try_from(wanted)?, here).await?;
-        self.room = (len <= ROOM_KEPT).then_some((at, wanted));
-        Ok(at)
+    }
+
+    /// Writes the arguments where there is room for them, and says how the function is called.
+    fn write(
+        &mut self,
+        store: &mut Store<Guest>,
+        (interface, function): (i32, i32),
+        request: &Request<'_>,
+    ) -> wasmtime::Result<(i32, i32, u32, u32, u32)> {
+        let len = request.arguments.encoded_len();
+        let at = self.room.map_or(0, |(at, _)| at);
+        let rest = self.memory.data_mut(store).get_mut(usize::try_from(at)?..);
+        let Some(room) = rest.and_then(|rest| rest.get_mut(..len)) else {
+            return Err(lie(format!("it gave room at {at} for {len} bytes, which is not within its memory")));
+        };
+        request.arguments.encode_to(room);
+        // Larger room is its arguments' alone.
+        self.room = self.room.filter(|(_, room)| *room <= ROOM_KEPT);
+        // As long as what was just written, which is within a memory of 32 bits.
+        Ok((interface, function, request.encoding as u32, at, len as u32))
     }
 
     /// The bytes that a guest says are there.
@@ -72,6 +87,32 @@ impl Direct {
         let range = usize::try_from(at)?..usize::try_from(at + len)?;
         memory.get(range).ok_or_else(|| {
             lie(format!("it gave {len} bytes at {at}, which are not within its memory of {} bytes", memory.len()))
+        })
+    }
+
+    /// What a call has come to, as the guest claims.
+    fn answer(
+        &self,
+        store: &Store<Guest>,
+        claim: u64,
+        function: exports::Direct,
+        request: &Request<'_>,
+    ) -> wasmtime::Result<Result<Answer, Cause>> {
+        let block = self.claimed(store, claim)?;
+        let Some((status, answer)) = block.split_first_chunk::<STATUS_BYTES>() else {
+            return Err(lie(format!("its answer has {} bytes, and the status alone has {STATUS_BYTES}", block.len())));
+        };
+        if answer.len() > request.answer_bytes_max {
+            return Ok(Err(too_large(answer.len() as u64, request.answer_bytes_max)));
+        }
+        let text = || String::from_utf8_lossy(answer).into_owned();
+        Ok(match i32::from_le_bytes(*status) {
+            status::OK => Ok(value(true, request.encoding, function.ok, answer)),
+            status::OWN_ERROR => Ok(value(false, request.encoding, function.err, answer)),
+            status::UNIMPLEMENTED => Err(Cause::Unimplemented { hint: String::new() }),
+            status::BAD_ARGUMENTS => Err(Cause::Refused { why: text() }),
+            status::FAILED => Err(Cause::Refused { why: format!("it could not answer: {}", text()) }),
+            other => return Err(lie(format!("it answered with status {other}"))),
         })
     }
 }
@@ -97,12 +138,42 @@ impl Live {
         Ok(about)
     }
 
-    /// Calls a function by its position.
-    pub(super) async fn call_direct(&mut self, position: (i32, i32), request: &Request<'_>) -> Ended {
-        match self.called(position, request).await {
-            Ok(answer) => Ended::Well(answer),
-            Err(error) => Ended::Broken(error),
-        }
+    /// Calls a function, on this thread's stack.
+    pub(super) fn call_direct_here(&mut self, function: exports::Direct, request: &Request<'_>) -> Ended {
+        let mut called = || {
+            let (store, direct) = self.direct()?;
+            if let Some(wanted) = direct.lacks(request.arguments.encoded_len())? {
+                let at = direct.alloc.call(&mut *store, wanted)?;
+                direct.room = Some((at, usize::try_from(wanted)?));
+            }
+            let parameters = direct.write(store, function.position, request)?;
+            let claim = direct.call.call(&mut *store, parameters)?;
+            direct.answer(store, claim, function, request)
+        };
+        called().map_or_else(Ended::Broken, Ended::Well)
+    }
+
+    /// Calls a function, on a stack of its own.
+    pub(super) async fn call_direct(&mut self, function: exports::Direct, request: &Request<'_>) -> Ended {
+        let called = async {
+            let (store, direct) = self.direct()?;
+            if let Some(wanted) = direct.lacks(request.arguments.encoded_len())? {
+                let at = direct.alloc.call_async(&mut *store, wanted).await?;
+                direct.room = Some((at, usize::try_from(wanted)?));
+            }
+            let parameters = direct.write(store, function.position, request)?;
+            let claim = direct.call.call_async(&mut *store, parameters).await?;
+            direct.answer(store, claim, function, request)
+        };
+        called.await.map_or_else(Ended::Broken, Ended::Well)
+    }
+
+    fn direct(&mut self) -> wasmtime::Result<(&mut Store<Guest>, &mut Direct)> {
+        let direct = match &mut self.direct {
+            Some(direct) => direct,
+            none => none.insert(Direct::of(&self.instance, &mut self.store)?),
+        };
+        Ok((&mut self.store, direct))
     }
 
     async fn about_json(&mut self, bytes_max: u64) -> wasmtime::Result<Vec<u8>> {
@@ -122,51 +193,23 @@ impl Live {
         self.direct = Some(direct);
         Ok(json)
     }
+}
 
-    async fn called(&mut self, position: (i32, i32), request: &Request<'_>) -> wasmtime::Result<Result<Answer, Cause>> {
-        // What it logs goes through Extism's memory.
-        self.store.data_mut().extism.begin(b"", Some(request.timeout));
-        let direct = match &mut self.direct {
-            Some(direct) => direct,
-            none => none.insert(Direct::of(&self.instance, &mut self.store)?),
-        };
-        let arguments = request.arguments.bytes();
-        let at = direct.room(&mut self.store, arguments.len(), request.here).await?;
-        let room = usize::try_from(at)?;
-        let place =
-            direct.memory.data_mut(&mut self.store).get_mut(room..).and_then(|rest| rest.get_mut(..arguments.len()));
-        let Some(place) = place else {
-            let what = format!("it gave room at {at} for {} bytes, which is not within its memory", arguments.len());
-            return Err(lie(what));
-        };
-        place.copy_from_slice(&arguments);
-        let (interface, function) = position;
-        // As long as what was just written, which is within a memory of 32 bits.
-        let len = arguments.len() as u32;
-        let parameters = (interface, function, request.encoding as u32, at, len);
-        let claim = run(&direct.call, &mut self.store, parameters, request.here).await?;
-        let block = direct.claimed(&self.store, claim)?;
-        let Some((status, answer)) = block.split_first_chunk::<STATUS_BYTES>() else {
-            return Err(lie(format!("its answer has {} bytes, and the status alone has {STATUS_BYTES}", block.len())));
-        };
-        if answer.len() > request.answer_bytes_max {
-            return Ok(Err(too_large(answer.len() as u64, request.answer_bytes_max)));
-        }
-        let encoding = request.encoding;
-        let value = |ok: bool| {
+/// A value that the guest wrote: out of its memory at once, if it is a string or bytes.
+fn value(ok: bool, encoding: Encoding, content: Content, written: &[u8]) -> Answer {
+    let whole = match (encoding, content) {
+        (Encoding::Binary, Content::Text) => String::read_binary(written).map(Whole::Text),
+        (Encoding::Binary, Content::Bytes) => Vec::read_binary(written).map(Whole::Bytes),
+        (Encoding::Binary, Content::Other) | (Encoding::Json, _) => None,
+    };
+    match whole {
+        Some(whole) => Answer { ok, value: AnswerValue::Whole(whole) },
+        // Of another type, or not as it should be: whoever decodes it says what is wrong with it.
+        None => {
             let mut bytes = Buffer::new();
-            bytes.extend_from_slice(answer);
-            Ok(Answer::encoded(ok, encoding, bytes))
-        };
-        let text = || String::from_utf8_lossy(answer).into_owned();
-        Ok(match i32::from_le_bytes(*status) {
-            status::OK => value(true),
-            status::OWN_ERROR => value(false),
-            status::UNIMPLEMENTED => Err(Cause::Unimplemented { hint: String::new() }),
-            status::BAD_ARGUMENTS => Err(Cause::Refused { why: text() }),
-            status::FAILED => Err(Cause::Refused { why: format!("it could not answer: {}", text()) }),
-            other => return Err(lie(format!("it answered with status {other}"))),
-        })
+            bytes.extend_from_slice(written);
+            Answer::encoded(ok, encoding, bytes)
+        }
     }
 }
 

@@ -87,12 +87,48 @@ enum Numbers {
 pub(super) struct Called {
     /// Position in [`Exports::callable`].
     pub(super) export: Option<usize>,
-    /// Position of the interface, and of the function within it, for `jackfield_call`.
-    pub(super) direct: Option<(i32, i32)>,
+    /// For `jackfield_call`.
+    pub(super) direct: Option<Direct>,
     /// Whether input and output are text and not JSON.
     pub(super) text: bool,
     /// Whether it has an error of its own.
     pub(super) own_error: bool,
+}
+
+/// A function, as `jackfield_call` knows it.
+#[derive(Clone, Copy)]
+pub(super) struct Direct {
+    /// Position of the interface, and of the function within it.
+    pub(super) position: (i32, i32),
+    /// Whether it takes nothing but a string or bytes, which need not be encoded before they come here.
+    pub(super) takes_whole: bool,
+    /// What its success and its own error are.
+    pub(super) ok: Content,
+    pub(super) err: Content,
+}
+
+/// What a value is to those who pass it on: strings and bytes need not be encoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Text,
+    Bytes,
+    Other,
+}
+
+impl Direct {
+    fn of(interface: usize, number: usize, function: &Function) -> Option<Self> {
+        let content = |ty: &TypeRef| match ty {
+            TypeRef::String => Content::Text,
+            TypeRef::Bytes => Content::Bytes,
+            _ => Content::Other,
+        };
+        Some(Self {
+            position: (i32::try_from(interface).ok()?, i32::try_from(number).ok()?),
+            takes_whole: matches!(&*function.params, [param] if content(&param.ty) != Content::Other),
+            ok: content(&function.ok()),
+            err: function.err().map_or(Content::Other, content),
+        })
+    }
 }
 
 impl Exports {
@@ -144,7 +180,7 @@ impl Exports {
             };
             described.add(interface, |number, function| Called {
                 export: self.find(&interface.id, &function.name, alone(function)),
-                direct: i32::try_from(at).ok().zip(i32::try_from(number).ok()),
+                direct: Direct::of(at, number, function),
                 text: false,
                 own_error: function.err().is_some(),
             });

@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 
 use jackfield_protocol::Encoding;
 use jackfield_protocol::call::Cause;
-use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, TypedFunc};
 use wasmtime_wasi::I32Exit;
 
 use super::WasmError;
@@ -35,7 +35,7 @@ use super::kind::{Ended, Request};
 use crate::mechanism::{About, FunctionName, Spec};
 
 use direct::Direct;
-use exports::{Described, Exports, Gives, Start};
+use exports::{Called, Described, Exports, Gives, Start};
 
 pub(super) use state::State;
 
@@ -152,18 +152,47 @@ impl Plugin {
     }
 }
 
+impl Plugin {
+    pub(super) fn takes_whole(&self, function: usize) -> bool {
+        let called = self.shared.described.get().and_then(|described| described.called(function));
+        called.and_then(|called| called.direct).is_some_and(|direct| direct.takes_whole)
+    }
+}
+
+/// A call, on one of the two ways into a plugin.
+enum Way {
+    /// By the Extism ABI: an export, whose input is there.
+    Export(usize, Called),
+    Direct(exports::Direct),
+}
+
 impl Live {
+    pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
+        match self.begin(request) {
+            Err(ended) => ended,
+            Ok(Way::Direct(function)) => self.call_direct_here(function, request),
+            Ok(Way::Export(export, called)) => {
+                let run = match &self.functions[export] {
+                    Some(Function::Code(function)) => function.call(&mut self.store, ()),
+                    Some(Function::Nothing(function)) => function.call(&mut self.store, ()).map(|()| 0),
+                    None => unreachable!("it was found"),
+                };
+                self.end_export(export, called, run, request)
+            }
+        }
+    }
+
     pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
-        let called = self.shared.described.get().and_then(|described| described.called(request.function));
-        let Some(called) = called else {
-            return Ended::Well(Err(Cause::Unimplemented { hint: String::new() }));
-        };
-        match (request.encoding, called.export, called.direct) {
-            (Encoding::Json, Some(export), _) => self.call_export(export, called.text, called.own_error, request).await,
-            (_, _, Some(position)) => self.call_direct(position, request).await,
-            (encoding, ..) => {
-                let why = format!("an Extism function takes JSON, not {encoding}");
-                Ended::Well(Err(Cause::Refused { why }))
+        match self.begin(request) {
+            Err(ended) => ended,
+            Ok(Way::Direct(function)) => self.call_direct(function, request).await,
+            Ok(Way::Export(export, called)) => {
+                let run = match &self.functions[export] {
+                    Some(Function::Code(function)) => function.call_async(&mut self.store, ()).await,
+                    Some(Function::Nothing(function)) => function.call_async(&mut self.store, ()).await.map(|()| 0),
+                    None => unreachable!("it was found"),
+                };
+                self.end_export(export, called, run, request)
             }
         }
     }
@@ -185,24 +214,42 @@ impl Live {
         self.spent
     }
 
-    async fn call_export(&mut self, export: usize, text: bool, own_error: bool, request: &Request<'_>) -> Ended {
-        let arguments = request.arguments.bytes();
-        let state = &mut self.store.data_mut().extism;
-        match text {
-            false => state.begin(&arguments, Some(request.timeout)),
-            true => match exports::text_in(&arguments) {
-                Ok(input) => state.begin(input.as_bytes(), Some(request.timeout)),
-                Err(why) => return Ended::Well(Err(Cause::Refused { why })),
-            },
-        }
-        if let Err(error) = self.find(export) {
-            return Ended::Broken(error);
-        }
-        let run = match &self.functions[export] {
-            Some(Function::Code(function)) => run(function, &mut self.store, (), request.here).await,
-            Some(Function::Nothing(function)) => run(function, &mut self.store, (), request.here).await.map(|()| 0),
-            None => unreachable!("it was found"),
+    fn begin(&mut self, request: &Request<'_>) -> Result<Way, Ended> {
+        let called = self.shared.described.get().and_then(|described| described.called(request.function));
+        let Some(called) = called else {
+            return Err(Ended::Well(Err(Cause::Unimplemented { hint: String::new() })));
         };
+        let refused = |why: String| Ended::Well(Err(Cause::Refused { why }));
+        match (request.encoding, called.export, called.direct) {
+            (Encoding::Json, Some(export), _) => {
+                let arguments = request.arguments.bytes();
+                let state = &mut self.store.data_mut().extism;
+                match called.text {
+                    false => state.begin(&arguments, Some(request.timeout)),
+                    true => {
+                        let input = exports::text_in(&arguments).map_err(refused)?;
+                        state.begin(input.as_bytes(), Some(request.timeout));
+                    }
+                }
+                self.find(export).map_err(Ended::Broken)?;
+                Ok(Way::Export(export, called))
+            }
+            (_, _, Some(function)) => {
+                // What it logs goes through Extism's memory.
+                self.store.data_mut().extism.begin(b"", Some(request.timeout));
+                Ok(Way::Direct(function))
+            }
+            (encoding, ..) => Err(refused(format!("an Extism function takes JSON, not {encoding}"))),
+        }
+    }
+
+    fn end_export(
+        &mut self,
+        export: usize,
+        called: Called,
+        run: wasmtime::Result<i32>,
+        request: &Request<'_>,
+    ) -> Ended {
         let code = match run {
             Ok(code) => code,
             // An exit that says that all is well, which is how a `_start` ends.
@@ -213,6 +260,7 @@ impl Live {
             Err(error) => return Ended::Broken(error),
         };
         self.spent |= self.shared.exports.callable[export].starts;
+        let Called { text, own_error, .. } = called;
         Ended::Well(self.store.data().extism.answer(code, text, own_error, request.answer_bytes_max))
     }
 
@@ -233,20 +281,3 @@ impl Live {
 
 #[cfg(test)]
 pub(super) mod tests;
-
-/// Runs a function on this thread's stack, or on one of its own, which it can be left on for a while.
-async fn run<P, R>(
-    function: &TypedFunc<P, R>,
-    store: &mut Store<Guest>,
-    parameters: P,
-    here: bool,
-) -> wasmtime::Result<R>
-where
-    P: WasmParams + Sync,
-    R: WasmResults + Sync,
-{
-    match here {
-        true => function.call(store, parameters),
-        false => function.call_async(store, parameters).await,
-    }
-}

@@ -108,6 +108,7 @@ pub(in super::super) fn spec() -> Spec {
         cache_dir: PathBuf::new(),
         declared: Declared::default(),
         wasm: WasmSpec::default(),
+        grpc: Default::default(),
     }
 }
 
@@ -174,7 +175,7 @@ impl Started {
         self.live.watch().begin(timeout);
         let answer_bytes_max = usize::try_from(limits.answer_bytes_max).expect("a size");
         let arguments = Passed::Encoded(arguments);
-        let request = Request { function, encoding, arguments, answer_bytes_max, timeout, here: false };
+        let request = Request { function, encoding, arguments, answer_bytes_max, timeout };
         let ended = self.live.call(&request).await;
         shown(ended, &self.live.watch, timeout)
     }
