@@ -149,3 +149,6 @@ impl fmt::Debug for Channel {
         f.write_str(if self.is_closed() { "Channel(closed)" } else { "Channel" })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,5 +12,9 @@ pub mod jackfield {
     include!("generated/jackfield.plugin.v1.rs");
 }
 
+/// Metadata of a call of `jackfield.plugin.v1.Plugin/Channel`: the longest answer that the host takes, in bytes
+/// of the encoded value, as a decimal number. A longer one is answered with `OUTCOME_LIMIT`.
+pub const ANSWER_BYTES_MAX: &str = "jackfield-answer-bytes-max";
+
 /// The files described, with what they import: an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");

@@ -43,15 +43,12 @@ impl Program {
         }
     }
 
-    /// Kills it and waits for its end. One that is under test elsewhere is left alone.
+    /// Kills it and waits for its end, since it cannot be used. One that somebody else started is left alone: it
+    /// may be another process by now.
     pub(super) async fn kill(&self) {
         match self {
             Program::Started { child, .. } => child.kill().await,
-            Program::Attached { test: true, .. } => {}
-            Program::Attached { pid, .. } => {
-                signal(*pid, true);
-                gone(*pid).await;
-            }
+            Program::Attached { .. } => {}
         }
     }
 
@@ -99,7 +96,8 @@ impl Program {
                     }
                     signal(*pid, hard);
                 }
-                gone(*pid).await;
+                // It may be one that we must not kill.
+                let _ = timeout(grace, gone(*pid)).await;
             }
         }
     }
@@ -180,9 +178,23 @@ async fn gone(pid: u32) {
 fn is_alive(pid: u32) -> bool {
     use rustix::process::{Pid, test_kill_process};
 
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
     // One that is somebody else's is there all the same.
-    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+    let is_there = number.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)));
+    is_there && !has_ended(pid)
+}
+
+/// Whether a process has ended, and whoever started it has not asked how: its number is taken until then.
+#[cfg(target_os = "linux")]
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes after the name, which may have anything in it.
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn has_ended(_: u32) -> bool {
+    false
 }
 
 #[cfg(unix)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jackfield_grpc::channel::Channel;
+use jackfield_grpc::pb::ANSWER_BYTES_MAX;
 use jackfield_grpc::pb::jackfield::channel_request::Kind;
 use jackfield_grpc::pb::jackfield::channel_response::Outcome;
 use jackfield_grpc::pb::jackfield::plugin_client::PluginClient;
@@ -20,13 +21,15 @@ use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Status;
+use tonic::{Request, Status};
 
-use super::end::Over;
+use super::end::finish;
 use crate::mechanism::{Outbound, answer};
 use crate::pending::{Answered, Pending};
+use crate::program::PIPE_GRACE;
 use crate::room::Taken;
 
 /// Room for what a message has beside its value.
@@ -42,14 +45,14 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Opens the stream. What is sent before the plugin has taken it waits.
-    pub(super) fn open(channel: &Channel, answer_bytes_max: usize, over: Over, runtime: &Handle) -> Arc<Self> {
+    pub(super) fn open(channel: &Channel, answer_bytes_max: usize, end: End, runtime: &Handle) -> Arc<Self> {
         // Not bounded here: each call has taken room before it is sent.
         let (requests, outgoing) = mpsc::unbounded_channel();
         let lane = Arc::new(Self { requests, pending: Pending::new(), next_id: AtomicU64::new(1), answer_bytes_max });
         let client = PluginClient::new(channel.clone())
             .max_encoding_message_size(usize::MAX)
             .max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
-        runtime.spawn(Arc::clone(&lane).read(client, UnboundedReceiverStream::new(outgoing), over));
+        runtime.spawn(Arc::clone(&lane).read(client, UnboundedReceiverStream::new(outgoing), end));
         lane
     }
 
@@ -90,9 +93,11 @@ impl Lane {
         self: Arc<Self>,
         mut client: PluginClient<Channel>,
         outgoing: UnboundedReceiverStream<ChannelRequest>,
-        mut over: Over,
+        end: End,
     ) {
-        let ended = match client.channel(outgoing).await {
+        let mut request = Request::new(outgoing);
+        request.metadata_mut().insert(ANSWER_BYTES_MAX, self.answer_bytes_max.into());
+        let ended = match client.channel(request).await {
             Ok(answers) => {
                 let mut answers = answers.into_inner();
                 loop {
@@ -105,21 +110,7 @@ impl Lane {
             }
             Err(status) => Some(status),
         };
-        let cause = self.why(ended, &mut over).await;
-        self.pending.end(cause);
-    }
-
-    /// Why the stream has ended: the plugin's end, or else what the plugin did to it.
-    async fn why(&self, ended: Option<Status>, over: &mut Over) -> Cause {
-        let known = tokio::time::timeout(crate::program::PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
-        if let Ok(Ok(cause)) = known
-            && let Some(cause) = &*cause
-        {
-            return cause.clone();
-        }
-        let what =
-            ended.map_or_else(|| "the stream of its calls ended".to_owned(), |status| status.message().to_owned());
-        Cause::Protocol { what: format!("its calls cannot be made: {what}") }
+        self.pending.end(end.why(ended).await);
     }
 
     fn take(&self, response: ChannelResponse) {
@@ -138,10 +129,37 @@ impl Lane {
             Ok(Outcome::Failed) => Err(Cause::Refused { why: format!("it could not answer: {why}") }),
             Ok(Outcome::Panicked) => Err(Cause::Panicked { message: why }),
             Ok(Outcome::Stopped) => Err(Cause::Unavailable { why }),
-            Ok(Outcome::Limit) => Err(Cause::Limit { limit: "of the plugin's own", what: why }),
+            // The only limit that a plugin is told of.
+            Ok(Outcome::Limit) => Err(Cause::Limit { limit: "answer_bytes", what: why }),
             Err(error) => Err(Cause::Protocol { what: format!("its answer has an outcome of no name: {error}") }),
         };
         self.pending.settle(id, settled);
+    }
+}
+
+/// What the end of the stream means for the plugin.
+pub(super) struct End {
+    pub(super) over: Arc<watch::Sender<Option<Cause>>>,
+    pub(super) kill: Box<dyn FnOnce() + Send>,
+}
+
+impl End {
+    /// Why the stream has ended: the plugin's end, or else what the plugin did to it, which is its end, too. It
+    /// was told how long an answer may be, so one that is longer is no mistake.
+    async fn why(self, ended: Option<Status>) -> Cause {
+        let mut over = self.over.subscribe();
+        let known = tokio::time::timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
+        if let Ok(Ok(cause)) = known
+            && let Some(cause) = &*cause
+        {
+            return cause.clone();
+        }
+        let what =
+            ended.map_or_else(|| "the stream of its calls ended".to_owned(), |status| status.message().to_owned());
+        let cause = Cause::Protocol { what: format!("its calls cannot be made: {what}") };
+        finish(&self.over, cause.clone());
+        (self.kill)();
+        cause
     }
 }
 

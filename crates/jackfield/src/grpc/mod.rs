@@ -31,11 +31,11 @@ use std::time::Duration;
 
 use jackfield_grpc::handshake::HandshakeError;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
-use crate::program::Exit;
+use crate::program::{Exit, PIPE_GRACE};
 
 /// Why a program did not start as a gRPC plugin.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +218,16 @@ async fn ready(
     let connected = timeout_at(deadline, connect::connect(launched, log, runtime)).await;
     let connected = connected.map_err(|_| late("it took no connection"))??;
     let about = timeout_at(deadline, about::ask(spec, launched, &connected)).await;
-    let about = about.map_err(|_| late("it did not say who it is"))??;
-    Ok((connected, about))
+    let error = match about.map_err(|_| late("it did not say who it is"))? {
+        Ok(about) => return Ok((connected, about)),
+        Err(error) => error,
+    };
+    if let Some(reattach) = &spec.grpc.reattach
+        && timeout(PIPE_GRACE, connected.channel.closed()).await.is_ok()
+    {
+        // A plugin under TLS has no word for a host without.
+        let why = "it closed the connection; one under TLS takes the host that started it and no other";
+        return Err(GrpcError::Reattach { pid: reattach.pid, why: why.to_owned() });
+    }
+    Err(error)
 }

@@ -23,10 +23,10 @@ use super::GrpcError;
 use super::about::Known;
 use super::connect::Connected;
 use super::end::{self, Over, Program, finish};
-use super::lane::{Lane, Waiting};
+use super::lane::{self, Lane, Waiting};
 use super::launch::Launched;
 use super::services::{self, Dynamic, Services};
-use super::status::{self, Said};
+use super::status::{self, Said, Taken};
 use super::unary::{self, Service};
 use crate::limits::Limits;
 use crate::log::PluginLog;
@@ -66,7 +66,8 @@ impl GrpcSession {
         let over = Arc::new(watch::Sender::new(None));
         runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
         let Known { about, services, functions, lane } = known;
-        let lane = lane.then(|| Lane::open(&connected.channel, answer_bytes_max, over.subscribe(), runtime));
+        let end = || lane::End { over: Arc::clone(&over), kill: program.killer() };
+        let lane = lane.then(|| Lane::open(&connected.channel, answer_bytes_max, end(), runtime));
         Ok(Self {
             about,
             program,
@@ -103,6 +104,8 @@ impl GrpcSession {
         );
         let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
         let service = Arc::clone(service);
+        let answer_bytes_max = self.answer_bytes_max;
+        let taken = Taken { message_bytes_max: unary::taken_max(answer_bytes_max), answer_bytes_max };
         let bytes = message.len();
         Ok(Inbound::Later(Box::pin(async move {
             let late = || Err(Cause::Timeout { after: timeout });
@@ -119,7 +122,7 @@ impl GrpcSession {
             };
             match made {
                 Ok(message) => service.answer(function, encoding, &message),
-                Err(status) => Err(match status::cause(&status, timeout) {
+                Err(status) => Err(match status::cause(&status, timeout, taken) {
                     Some(cause) => cause,
                     None => why_over(over, &status).await,
                 }),
@@ -212,6 +215,7 @@ impl Session for GrpcSession {
             state: State::Beginning(Box::pin(begun)),
             refusal,
             timeout: exchange.timeout,
+            taken: Taken { message_bytes_max: answer_bytes_max, answer_bytes_max },
             over: self.over.subscribe(),
             runtime: self.runtime.clone(),
         }))
@@ -284,6 +288,7 @@ struct Answers {
     state: State,
     refusal: oneshot::Receiver<Cause>,
     timeout: Duration,
+    taken: Taken,
     over: Over,
     runtime: Handle,
 }
@@ -331,7 +336,7 @@ impl Answers {
             })),
             Err(status) => {
                 self.state = State::Ended;
-                Some(Err(match status::said(&status, timeout) {
+                Some(Err(match status::said(&status, timeout, self.taken) {
                     Said::Told(told) => told,
                     Said::Disconnected => Told::Failed(why_over(self.over.clone(), &status).await),
                 }))

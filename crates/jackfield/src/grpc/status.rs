@@ -12,6 +12,13 @@ use crate::mechanism::Told;
 /// Metadata in which an SDK plugin says how a call ended, where gRPC has no code for it.
 const OUTCOME: &str = "jackfield-outcome";
 
+/// What is taken of a plugin: a message of this size, with an answer of that size in it.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) message_bytes_max: usize,
+    pub(super) answer_bytes_max: usize,
+}
+
 /// What a status says.
 pub(super) enum Said {
     /// The connection failed, and the plugin perhaps with it.
@@ -20,8 +27,8 @@ pub(super) enum Said {
 }
 
 /// Reads the status of a method of the plugin's own: most codes are the application's.
-pub(super) fn said(status: &Status, timeout: Duration) -> Said {
-    let cause = match failed(status, timeout) {
+pub(super) fn said(status: &Status, timeout: Duration, taken: Taken) -> Said {
+    let cause = match failed(status, timeout, taken) {
         Failed::Disconnected => return Said::Disconnected,
         Failed::Cause(cause) => cause,
         Failed::Other => {
@@ -33,9 +40,9 @@ pub(super) fn said(status: &Status, timeout: Duration) -> Said {
 }
 
 /// Reads the status of a function of an interface, whose own errors are answers and no status.
-pub(super) fn cause(status: &Status, timeout: Duration) -> Option<Cause> {
+pub(super) fn cause(status: &Status, timeout: Duration, taken: Taken) -> Option<Cause> {
     let why = || status.message().to_owned();
-    Some(match failed(status, timeout) {
+    Some(match failed(status, timeout, taken) {
         Failed::Disconnected => return None,
         Failed::Cause(cause) => cause,
         Failed::Other => match status.code() {
@@ -52,14 +59,21 @@ enum Failed {
     Other,
 }
 
-fn failed(status: &Status, timeout: Duration) -> Failed {
+fn failed(status: &Status, timeout: Duration, taken: Taken) -> Failed {
     let message = status.message();
     let cause = match status.code() {
         // What tonic says of a message that is larger than it takes. A plugin with the SDK says it of ours, in
-        // the same words: what is received has headers, and what is our own has none.
-        Code::OutOfRange if message.contains("message length too large") => match status.metadata().is_empty() {
-            true => Cause::Limit { limit: "answer_bytes", what: told_sizes(message, "answer") },
-            false => Cause::Limit { limit: "of the plugin's own", what: told_sizes(message, "message") },
+        // the same words: only the limit tells who it was.
+        Code::OutOfRange if message.contains("message length too large") => match sizes(message) {
+            Some((found, limit)) if limit == taken.message_bytes_max.to_string() => {
+                let what = format!("the answer is {found} bytes of {} allowed", taken.answer_bytes_max);
+                Cause::Limit { limit: "answer_bytes", what }
+            }
+            Some((found, limit)) => {
+                let what = format!("the message is {found} bytes of {limit} allowed");
+                Cause::Limit { limit: "of the plugin's own", what }
+            }
+            None => Cause::Limit { limit: "of the plugin's own", what: message.to_owned() },
         },
         // What grpc-go says.
         Code::ResourceExhausted => Cause::Limit { limit: "of the plugin's own", what: message.to_owned() },
@@ -80,13 +94,10 @@ fn hint(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
-/// `found 5 bytes, the limit is: 4 bytes` as we say it.
-fn told_sizes(message: &str, what: &str) -> String {
-    let numbers: Vec<&str> = message.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
-    match numbers[..] {
-        [found, limit] => format!("the {what} is {found} bytes of {limit} allowed"),
-        _ => message.to_owned(),
-    }
+/// The numbers of `found 5 bytes, the limit is: 4 bytes`.
+fn sizes(message: &str) -> Option<(&str, &str)> {
+    let mut numbers = message.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    Some((numbers.next()?, numbers.next()?))
 }
 
 /// `NOT_FOUND`, as gRPC's documents write it.
@@ -117,7 +128,7 @@ mod tests {
     use super::*;
 
     fn check(status: Status, expected: &str) {
-        let told = match said(&status, Duration::from_secs(1)) {
+        let told = match said(&status, Duration::from_secs(1), Taken { message_bytes_max: 4, answer_bytes_max: 3 }) {
             Said::Disconnected => "disconnected".to_owned(),
             Said::Told(Told::Own(error)) => format!("its own error: {error}"),
             Said::Told(Told::Failed(cause)) => format!("{}: {cause}", cause.status()),
@@ -141,11 +152,11 @@ mod tests {
         );
         check(
             Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes"),
-            "limit: limit `answer_bytes`: the answer is 9 bytes of 4 allowed",
+            "limit: limit `answer_bytes`: the answer is 9 bytes of 3 allowed",
         );
-        let mut received =
-            Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes");
-        received.metadata_mut().insert("content-type", "application/grpc".parse().expect("a value"));
-        check(received, "limit: limit `of the plugin's own`: the message is 9 bytes of 4 allowed");
+        check(
+            Status::out_of_range("Error, decoded message length too large: found 9 bytes, the limit is: 5 bytes"),
+            "limit: limit `of the plugin's own`: the message is 9 bytes of 5 allowed",
+        );
     }
 }

@@ -67,12 +67,16 @@ pub(super) async fn call(
     answer_bytes_max: usize,
     timeout: Duration,
 ) -> Result<Bytes, Status> {
-    // What the answer may have beside its value, in the message around it.
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(taken_max(answer_bytes_max));
     let mut request = Request::new(message);
     request.set_timeout(timeout);
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
     Ok(grpc.unary(request, path, Encoded).await?.into_inner())
+}
+
+/// The largest message that is taken, for the largest answer: it has the answer's value in it.
+pub(super) fn taken_max(answer_bytes_max: usize) -> usize {
+    answer_bytes_max.saturating_add(ENVELOPE_BYTES)
 }
 
 /// Tags and lengths of the message around a value.

@@ -135,6 +135,7 @@ fn a_manifest_says_all_there_is_to_say() {
                 ],
                 plugin: None,
                 tls: true,
+                stream: true,
                 multiplex: false,
                 descriptor_set: None,
                 lock: None,

@@ -244,7 +244,7 @@ pub(crate) fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
 
 /// Waits until something is so that nobody tells us of.
 #[track_caller]
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");

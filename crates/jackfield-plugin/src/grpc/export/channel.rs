@@ -90,7 +90,10 @@ impl Plugin for Service {
 
     async fn channel(&self, request: Request<Streaming<ChannelRequest>>) -> Result<Response<Calls>, Status> {
         let (answers, answered) = mpsc::unbounded_channel();
+        let said = request.metadata().get(jackfield_grpc::pb::ANSWER_BYTES_MAX);
+        let said = said.and_then(|bytes| bytes.to_str().ok()?.parse().ok());
         Ok(Response::new(Calls {
+            answer_bytes_max: ANSWER_BYTES_MAX.min(said.unwrap_or(usize::MAX)),
             requests: Some(request.into_inner()),
             work: self.work.clone(),
             answers,
@@ -109,6 +112,7 @@ pub(super) struct Calls {
     answers: mpsc::UnboundedSender<ChannelResponse>,
     answered: mpsc::UnboundedReceiver<ChannelResponse>,
     wanted: Arc<Wanted>,
+    answer_bytes_max: usize,
     /// `None` when the plugin is to end.
     stopped: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
@@ -127,6 +131,7 @@ impl Wanted {
 pub(super) struct Ticket {
     id: u64,
     wanted: Arc<Wanted>,
+    answer_bytes_max: usize,
     answers: mpsc::UnboundedSender<ChannelResponse>,
 }
 
@@ -138,8 +143,9 @@ impl Ticket {
 
     pub(super) fn answer(self, outcome: Outcome, value: Vec<u8>) {
         let (outcome, value, message) = match outcome {
-            Outcome::Dispatched(Dispatched::Ok | Dispatched::OwnError) if value.len() > ANSWER_BYTES_MAX => {
-                (Ended::Limit, Vec::new(), "the answer is longer than 4 GiB".to_owned())
+            Outcome::Dispatched(Dispatched::Ok | Dispatched::OwnError) if value.len() > self.answer_bytes_max => {
+                let why = format!("the answer is {} bytes of {} allowed", value.len(), self.answer_bytes_max);
+                (Ended::Limit, Vec::new(), why)
             }
             Outcome::Dispatched(Dispatched::Ok) => (Ended::Ok, value, String::new()),
             Outcome::Dispatched(Dispatched::OwnError) => (Ended::OwnError, value, String::new()),
@@ -165,7 +171,8 @@ impl Calls {
             self.wanted.lock().remove(&id);
             return;
         }
-        let ticket = Ticket { id, wanted: self.wanted.clone(), answers: self.answers.clone() };
+        let (wanted, answers) = (self.wanted.clone(), self.answers.clone());
+        let ticket = Ticket { id, wanted, answer_bytes_max: self.answer_bytes_max, answers };
         if !self.wanted.lock().insert(id) {
             let why = format!("another call has the number {id}");
             return ticket.answer(Outcome::Dispatched(Dispatched::BadArguments(why)), Vec::new());
