@@ -116,6 +116,14 @@ impl Channel {
         Ok(Uri::from_parts(parts)?)
     }
 
+    /// Why there is no call: of a closed connection, why it was closed.
+    fn refused(&self, error: &h2::Error) -> Status {
+        match &*self.shared.end.borrow() {
+            Some(why) => Status::unavailable(&**why),
+            None => status::of_h2(error),
+        }
+    }
+
     fn start(&mut self, request: Request<tonic::body::Body>) -> Result<ResponseFuture, Status> {
         let (head, body) = request.into_parts();
         let target = self.target(head.uri.into_parts().path_and_query);
@@ -125,7 +133,7 @@ impl Channel {
         *head_only.version_mut() = Version::HTTP_2;
         *head_only.headers_mut() = head.headers;
         let empty = http_body::Body::is_end_stream(&body);
-        let (answer, sink) = self.send.send_request(head_only, empty).map_err(|error| status::of_h2(&error))?;
+        let (answer, sink) = self.send.send_request(head_only, empty).map_err(|error| self.refused(&error))?;
         Ok(ResponseFuture::new(answer, (!empty).then_some((body, sink))))
     }
 }
@@ -136,7 +144,9 @@ impl Service<Request<tonic::body::Body>> for Channel {
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.send.poll_ready(cx).map_err(|error| status::of_h2(&error))
+        // That the connection is gone is for the call to say: generated clients make of an error here that the
+        // service was not ready, with the status `unknown`.
+        self.send.poll_ready(cx).map(|_| Ok(()))
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> ResponseFuture {

@@ -1,6 +1,7 @@
 //! The server side of a connection: any services of tonic's, without its transport.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -65,8 +66,14 @@ pub async fn connection(stream: Stream, routes: Routes, stop: impl Future<Output
     let mut connection = pin!(connection);
     let mut stop = pin!(stop);
     tokio::select! {
-        served = connection.as_mut() => return served.map_err(io::Error::other),
+        served = connection.as_mut() => return served.map_err(broken),
         () = stop.as_mut() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await.map_err(io::Error::other)
+    connection.await.map_err(broken)
+}
+
+/// hyper says that there was an error, and what it was in its source.
+fn broken(error: hyper::Error) -> io::Error {
+    let why = error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+    io::Error::other(why)
 }

@@ -100,8 +100,16 @@ pub(crate) fn unknown(about: &About, written: &str) -> Cause {
         .iter()
         .flat_map(|service| service.methods.iter().map(|method| format!("{}/{}", service.name, method.name)));
     let names: Vec<_> = names.collect();
-    let hint = match nearest(written, names.iter().map(String::as_str)) {
-        Some(near) => format!("; did you mean `{near}`?"),
+    // Who wrote a short name meant one.
+    let parts = |name: &str| name.split(['/', '.']).count();
+    let end = |name: &str| {
+        let missing = parts(name).saturating_sub(parts(written));
+        name.split_inclusive(['/', '.']).skip(missing).collect::<String>()
+    };
+    let ends: Vec<_> = names.iter().map(|name| end(name)).collect();
+    let near = nearest(written, ends.iter().map(String::as_str));
+    let hint = match near.and_then(|near| ends.iter().position(|end| *end == near)) {
+        Some(near) => format!("; did you mean `{}`?", names[near]),
         None if names.is_empty() => "; it has no services".to_owned(),
         None => format!("; it has {}", names.join(", ")),
     };

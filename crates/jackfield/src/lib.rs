@@ -29,9 +29,10 @@ mod manifest;
 #[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
 
+mod mechanism;
+
 #[cfg(any(feature = "process", feature = "wasm"))]
 mod json_rpc;
-mod mechanism;
 #[cfg(any(feature = "process", feature = "grpc"))]
 mod pending;
 #[cfg(any(feature = "process", feature = "grpc"))]

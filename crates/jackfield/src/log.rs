@@ -5,8 +5,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::{Map, Value};
 use tracing::Level;
@@ -21,8 +20,8 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct PluginLog {
     plugin: String,
     tail: Mutex<Tail>,
-    /// Whether a runtime has begun to say why it dies: what follows belongs to it.
-    dying: AtomicBool,
+    /// The line in which a runtime began to say why it dies: what follows belongs to it.
+    death: OnceLock<String>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +32,7 @@ struct Tail {
 
 impl PluginLog {
     pub(crate) fn new(plugin: &str) -> Self {
-        Self { plugin: plugin.to_owned(), tail: Mutex::default(), dying: AtomicBool::new(false) }
+        Self { plugin: plugin.to_owned(), tail: Mutex::default(), death: OnceLock::new() }
     }
 
     /// A line that the plugin wrote to stderr.
@@ -46,11 +45,11 @@ impl PluginLog {
         let (level, text) = match level_of(line) {
             Heard::Levelled(level, text) => (level, text),
             Heard::Dying => {
-                self.dying.store(true, Ordering::Relaxed);
+                let _ = self.death.set(line.to_owned());
                 (Level::ERROR, line)
             }
             Heard::Panicked => (Level::ERROR, line),
-            Heard::Plain if self.dying.load(Ordering::Relaxed) => (Level::ERROR, line),
+            Heard::Plain if self.death.get().is_some() => (Level::ERROR, line),
             Heard::Plain => (Level::INFO, line),
         };
         self.forward(level, text);
@@ -71,6 +70,12 @@ impl PluginLog {
     pub(crate) fn tail(&self, count: usize) -> Vec<String> {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.lines.iter().skip(tail.lines.len().saturating_sub(count)).cloned().collect()
+    }
+
+    /// The line in which the plugin's runtime began to say why it dies, if it did.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn death(&self) -> Option<&str> {
+        self.death.get().map(String::as_str)
     }
 
     fn keep(&self, line: &str) {

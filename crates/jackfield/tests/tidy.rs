@@ -36,7 +36,7 @@ fn no_module_names_one_below_itself() {
 /// Mechanisms are siblings, and nothing but the start of a plugin and its errors knows which there are.
 #[test]
 fn mechanisms_do_not_know_each_other_and_are_known_to_few() {
-    let mechanisms = ["native", "process", "wasm"];
+    let mechanisms = ["native", "process", "grpc", "wasm"];
     let knowing: BTreeSet<String> = modules()
         .into_iter()
         .filter(|module| {
@@ -56,8 +56,9 @@ fn crates_depend_on_those_before_them_alone() {
     for (manifest, expected) in [
         ("crates/jackfield-protocol", &[][..]),
         ("crates/jackfield-macros", &[]),
-        ("crates/jackfield-plugin", &["jackfield-macros", "jackfield-protocol"]),
-        ("crates/jackfield", &["jackfield-macros", "jackfield-protocol"]),
+        ("crates/jackfield-grpc", &[]),
+        ("crates/jackfield-plugin", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),
+        ("crates/jackfield", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),
         ("crates/jackfield-runner", &[]),
         ("crates/jackfield-cli", &["jackfield"]),
         ("examples/greeter-api", &["jackfield-plugin"]),
@@ -189,11 +190,11 @@ fn no_text_leads_out_of_the_repository() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A file of thousands of lines is several.
+/// A file of thousands of lines is several. What is generated is read by nobody.
 #[test]
 fn no_source_is_longer_than_a_thousand_lines() {
     let rust = tracked().into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs"));
-    for file in rust {
+    for file in rust.filter(|file| !short(file).contains("/generated/")) {
         let lines = fs::read_to_string(&file).expect("UTF-8").lines().count();
         assert!(lines <= 1000, "{} has {lines} lines", short(&file));
     }

@@ -28,7 +28,7 @@ type Adds = Box<dyn FnOnce(&mut Services) + Send>;
 ///
 /// ```no_run
 /// # #[derive(Clone)] struct KvServer; impl KvServer { fn new(_: ()) -> Self { Self } }
-/// # use jackfield_plugin::grpc::tonic;
+/// # use jackfield_plugin::grpc::tonic::{self, codegen::http};
 /// # impl tonic::server::NamedService for KvServer { const NAME: &'static str = "kv"; }
 /// # impl tower_service::Service<http::Request<tonic::body::Body>> for KvServer {
 /// #     type Response = http::Response<tonic::body::Body>;
@@ -43,7 +43,10 @@ type Adds = Box<dyn FnOnce(&mut Services) + Send>;
 ///
 /// fn main() -> std::process::ExitCode {
 ///     let cookie = Cookie::new("BASIC_PLUGIN", "hello");
-///     Server::new(cookie).version(1, |services| drop(services.add(KvServer::new(())))).serve()
+///     let server = Server::new(cookie).version(1, |services| {
+///         services.add(KvServer::new(()));
+///     });
+///     server.serve()
 /// }
 /// ```
 ///

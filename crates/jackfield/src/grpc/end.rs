@@ -10,8 +10,8 @@ use jackfield_protocol::call::Cause;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::Output;
 use super::launch::Stdin;
-use super::{Output, STDERR_SHOWN};
 use crate::log::PluginLog;
 use crate::program::{Child, Exit, PIPE_GRACE};
 
@@ -146,13 +146,15 @@ pub(super) fn watch(
             // The end of the connection and of the program come in any order; the program's says more.
             None => match timeout(PIPE_GRACE, ended.seen()).await {
                 Ok(exit) => exit.to_string(),
+                // It is being stopped, and has its grace.
+                Err(_) if over.borrow().is_some() => return,
                 Err(_) => {
                     kill();
                     "it closed its connection, and was ended".to_owned()
                 }
             },
         };
-        let how = format!("{how}{}", Output { stderr: log.tail(STDERR_SHOWN) });
+        let how = format!("{how}{}", Output::of(&log));
         finish(&over, Cause::Crashed { how });
     }
 }

@@ -154,6 +154,8 @@ fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<tempfile::TempDir>>> {
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix("jackfield-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     let short = |directory: &tempfile::TempDir| directory.path().as_os_str().len() <= SOCKET_DIR_BYTES_MAX;
     let directory = match builder.tempdir() {
         Ok(directory) if short(&directory) => directory,

@@ -183,7 +183,14 @@ const STDERR_SHOWN: usize = 5;
 
 impl Output {
     fn of(log: &PluginLog) -> Self {
-        Self { stderr: log.tail(STDERR_SHOWN) }
+        let mut stderr = log.tail(STDERR_SHOWN);
+        // Where Go says why it dies, stacks follow, and push the reason out of the last lines.
+        if let Some(reason) = log.death()
+            && !stderr.iter().any(|line| line == reason)
+        {
+            stderr.insert(0, reason.to_owned());
+        }
+        Self { stderr }
     }
 }
 

@@ -62,6 +62,8 @@ enum Failed {
 fn failed(status: &Status, timeout: Duration, taken: Taken) -> Failed {
     let message = status.message();
     let cause = match status.code() {
+        // Of this side's making: what is received has no source.
+        _ if status.source().is_some() => return Failed::Disconnected,
         // What tonic says of a message that is larger than it takes. A plugin with the SDK says it of ours, in
         // the same words: only the limit tells who it was.
         Code::OutOfRange if message.contains("message length too large") => match sizes(message) {
@@ -77,8 +79,6 @@ fn failed(status: &Status, timeout: Duration, taken: Taken) -> Failed {
         },
         // What grpc-go says.
         Code::ResourceExhausted => Cause::Limit { limit: "of the plugin's own", what: message.to_owned() },
-        // Of our own making, not the plugin's: only what was received comes without a source.
-        _ if status.source().is_some() => return Failed::Disconnected,
         Code::Unimplemented => Cause::Unimplemented { hint: hint(message) },
         Code::DeadlineExceeded => Cause::Timeout { after: timeout },
         Code::Cancelled => Cause::Cancelled,

@@ -55,6 +55,9 @@ async fn dies(language: &str, how: &str, expected: &str) -> Duration {
     let took = began.elapsed();
     for one in &all {
         says(one, &["crashed: ", "the plugin crashed: ", expected]);
+        if how == "HOW_PANIC" {
+            says(one, &["; on stderr: ", "panic: asked to panic"]);
+        }
     }
     eventually("it has failed", || plugin.info().state.as_str() == "failed");
     says(&plugin.info().state.to_string(), &[expected]);

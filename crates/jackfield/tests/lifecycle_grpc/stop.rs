@@ -9,7 +9,7 @@ use jackfield::Host;
 use matrix::pb::{Blob, Empty};
 
 use crate::suite::grpc::{client, fixture, languages, program, tool};
-use crate::suite::processes::Mark;
+use crate::suite::processes::{Mark, Signal, signal};
 use crate::suite::{self, Fixture, Plugins, eventually, fixtures, in_time};
 
 /// How long a plugin takes that does what it is told.
@@ -110,6 +110,21 @@ async fn what_a_plugin_started_ends_with_it() {
             println!("{language} with a grandchild, shutdown {shutdown:?}: stopped in {:?}", began.elapsed());
             eventually("both are gone", || mark.running().is_empty());
         }
+    }
+}
+
+/// Ctrl-C in a terminal reaches every process there, and whether the plugin ends is its host's decision.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_ends_no_plugin() {
+    for language in languages() {
+        let plugins = Plugins::with(fixture(language).named("steady"));
+        let host = in_time(plugins.host()).await;
+        let process = host.plugin("steady").expect("a plugin").info().process.expect("it runs");
+        for _ in 0..3 {
+            signal(process, Signal::INT);
+            in_time(client(&host, "steady").version(Empty {})).await.expect("an answer");
+        }
+        in_time(host.stop()).await;
     }
 }
 
