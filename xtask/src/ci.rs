@@ -86,11 +86,13 @@ fn fmt(_: &mut Report) -> Result<()> {
 }
 
 fn clippy(_: &mut Report) -> Result<()> {
-    run::cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]).run()
+    let mut cargo = run::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--features", run::FEATURES]);
+    cargo.args(["--", "-D", "warnings"]).run()
 }
 
 fn doc(_: &mut Report) -> Result<()> {
     let mut cargo = run::cargo();
-    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--workspace", "--no-deps", "--locked", "--features", run::FEATURES]).env("RUSTDOCFLAGS", "-D warnings");
     cargo.run()
 }

@@ -70,6 +70,10 @@ fn words(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
+/// What is off by default and tested, checked and documented all the same.
+pub(crate) const FEATURES: &str =
+    "english/grpc,jackfield-plugin/grpc,kv/grpc,matrix/grpc,misbehave/grpc,skewed/grpc,zoo/grpc,xtask/codegen";
+
 /// The cargo that runs us, in the root of the repository.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

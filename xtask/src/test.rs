@@ -32,7 +32,7 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     let _ = c::compiler_plus_plus();
     let mut cargo = run::cargo();
     // One broken test must not hide the others.
-    cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(rest);
+    cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--features", run::FEATURES]).args(rest);
     cargo.env("JACKFIELD_SKIPS", report.skips_file());
     cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
     // Without it a test says that it was left out.

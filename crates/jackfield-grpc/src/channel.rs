@@ -25,7 +25,7 @@ use h2::client::SendRequest;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 use tower_service::Service;
 
 use crate::net::Stream;
@@ -119,7 +119,7 @@ impl Channel {
     /// Why there is no call: of a closed connection, why it was closed.
     fn refused(&self, error: &h2::Error) -> Status {
         match &*self.shared.end.borrow() {
-            Some(why) => Status::unavailable(&**why),
+            Some(why) => status::seen_here(Code::Unavailable, &**why),
             None => status::of_h2(error),
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::net::{Address, AddressError};
+use crate::address::{Address, AddressError};
 
 /// The only version of the line that there is.
 pub const CORE_VERSION: u32 = 1;

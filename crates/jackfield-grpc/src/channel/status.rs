@@ -33,6 +33,11 @@ pub(crate) fn of_h2(error: &h2::Error) -> Status {
         error if error.is_reset() && error.is_remote() => format!("the other side ended the call: {error}"),
         error => error.to_string(),
     };
+    seen_here(code, what)
+}
+
+/// A status of this side's making.
+pub(crate) fn seen_here(code: Code, what: impl Into<String>) -> Status {
     let mut status = Status::new(code, what);
     status.set_source(Arc::new(SeenHere));
     status
