@@ -140,8 +140,6 @@ fn build_grpc(progress: Progress) -> Result<RustArtefacts> {
     let mut cargo = run::cargo();
     cargo.args(["build", "--release", "--locked"]);
     let mut packages = BTreeSet::new();
-    // A host that shows how such plugins are called.
-    cargo.args(["--bin", "kv-rust-host"]);
     for plugin in PLUGINS {
         if let Kind::RustGrpc { program } = plugin.kind {
             cargo.args(["--bin", program, "--features", &format!("{}/grpc", plugin.package())]);

@@ -91,7 +91,9 @@ impl Setup {
     async fn run_in_go(self, scenario: &str) -> Outcome {
         let (Some(host), Some(plugin)) = (tool("matrix-host"), program(self.plugin)) else { return Ok(()) };
         let mut command = tokio::process::Command::new(host);
-        command.args(["-scenario", scenario, "-plugin"]).arg(plugin).kill_on_drop(true);
+        // go-plugin kills a plugin that it could not attach to, and leaves its sockets and those of its broker.
+        let sockets = tempfile::tempdir().expect("a directory");
+        command.args(["-scenario", scenario, "-plugin"]).arg(plugin).env("TMPDIR", sockets.path()).kill_on_drop(true);
         command.args(self.tls.then_some("-tls")).args(self.mux.then_some("-mux"));
         let output = in_time(command.output()).await.map_err(|error| failed(&error))?;
         let text = String::from_utf8_lossy(&output.stdout);

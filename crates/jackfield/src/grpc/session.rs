@@ -32,7 +32,7 @@ use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::mechanism::{About, Boxed, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told};
 use crate::program::PIPE_GRACE;
-use crate::room::Room;
+use crate::room::{self, Room};
 
 pub(super) struct GrpcSession {
     about: About,
@@ -205,11 +205,14 @@ impl Session for GrpcSession {
         let codec = Dynamic { answer: method.output() };
         let channel = self.connected.channel.clone();
         let answer_bytes_max = self.answer_bytes_max;
+        let room = Arc::clone(&self.room);
         let begun = async move {
+            // A call of a service is one of the calls in flight, for as long as it streams.
+            let held = room.take(0).await;
             let mut grpc = Grpc::new(channel).max_decoding_message_size(answer_bytes_max);
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             let request = tonic::Request::new(outgoing.messages());
-            Ok::<_, Status>(grpc.streaming(request, path, codec).await?.into_inner())
+            Ok::<_, Status>((grpc.streaming(request, path, codec).await?.into_inner(), held))
         };
         Ok(Box::new(Answers {
             state: State::Beginning(Box::pin(begun)),
@@ -281,7 +284,7 @@ impl Outgoing {
     }
 }
 
-type Beginning = Pin<Box<dyn Future<Output = Result<Streaming<DynamicMessage>, Status>> + Send>>;
+type Beginning = Pin<Box<dyn Future<Output = Result<(Streaming<DynamicMessage>, room::Taken), Status>> + Send>>;
 
 /// The answers of a call.
 struct Answers {
@@ -295,7 +298,7 @@ struct Answers {
 
 enum State {
     Beginning(Beginning),
-    Open(Box<Streaming<DynamicMessage>>),
+    Open(Box<(Streaming<DynamicMessage>, room::Taken)>),
     Ended,
 }
 
@@ -307,7 +310,7 @@ impl Answers {
             self.state = State::Open(Box::new(begun?));
         }
         match &mut self.state {
-            State::Open(answers) => answers.message().await,
+            State::Open(answers) => answers.0.message().await,
             _ => Ok(None),
         }
     }

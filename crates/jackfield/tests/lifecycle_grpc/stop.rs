@@ -153,7 +153,10 @@ fn a_plugin_with_the_sdk_does_not_outlive_a_host_that_is_killed() {
     let mark = Mark::new();
     let plugins = Plugins::with(fixture("rust").env(Mark::VARIABLE, mark.value()));
     let mut child = suite::again("stop::a_plugin_with_the_sdk_does_not_outlive_a_host_that_is_killed");
-    let output = child.env("JACKFIELD_TEST_PLUGINS", plugins.path()).output().expect("a host");
+    // A host that is killed leaves its directory for sockets.
+    let sockets = tempfile::tempdir().expect("a directory");
+    child.env("JACKFIELD_TEST_PLUGINS", plugins.path()).env("TMPDIR", sockets.path());
+    let output = child.output().expect("a host");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{output:?}");
     eventually("it is gone", || mark.running().is_empty());
 }

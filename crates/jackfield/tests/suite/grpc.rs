@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use jackfield::{Host, Plugin};
 use jackfield_grpc::channel::Channel;
 use jackfield_grpc::handshake::{Line, variable};
-use jackfield_grpc::net::Address;
 use matrix::pb::matrix_client::MatrixClient;
+use tempfile::TempDir;
 
 use super::{Fixture, Mechanism, fixtures};
 
@@ -67,13 +67,17 @@ pub(crate) struct Raw {
     pub(crate) child: Child,
     pub(crate) line: Line,
     _stdout: BufReader<ChildStdout>,
+    /// A plugin that is killed leaves its sockets.
+    _sockets: TempDir,
 }
 
 impl Raw {
     /// Starts a program with further variables, and reads its handshake.
     pub(crate) fn start(program: &Path, variables: &[(&str, &str)]) -> Self {
         let (key, value) = matrix::COOKIE;
+        let sockets = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(program);
+        command.env(variable::UNIX_SOCKET_DIR, sockets.path());
         command.env(key, value).env(variable::PROTOCOL_VERSIONS, "2,3").envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the plugin runs");
@@ -81,7 +85,7 @@ impl Raw {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("its first line");
         let line = Line::parse(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
-        Self { child, line, _stdout: stdout }
+        Self { child, line, _stdout: stdout, _sockets: sockets }
     }
 
     /// The lines of `[grpc]` by which a host attaches to it.
@@ -104,9 +108,5 @@ impl Drop for Raw {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A plugin that was killed could not.
-        if let Address::Unix(path) = &self.line.address {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }

@@ -47,8 +47,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             counter.add(AddRequest { name: "apples".into(), amount, adder }).await?;
         }
         while let Some(count) = changes.message().await? {
-            println!("{} {}", count.value, count.name);
+            // Changes that come quickly are told together; the last is always told.
             if count.value == 7 {
+                println!("{} {}", count.value, count.name);
                 break;
             }
         }

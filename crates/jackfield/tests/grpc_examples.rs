@@ -1,0 +1,85 @@
+//! The examples with services of their own: plugins in Rust and Go, a host that calls them with clients of its
+//! own and is called back, and no client at all.
+
+#![cfg(all(feature = "grpc", unix))]
+
+mod suite;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use expect_test::expect;
+use jackfield::{CallError, CallOptions, Host};
+use serde_json::{Value, json};
+use suite::{Mechanism, fixtures, in_time, says};
+use tokio::sync::mpsc;
+
+fn plugins() -> PathBuf {
+    fixtures::built(Mechanism::Extism, "zoo").join("../../plugins")
+}
+
+async fn host(name: &str) -> Host {
+    let host = in_time(Host::builder().plugin(plugins().join(name)).build()).await.expect("a host");
+    assert!(host.refused().is_empty(), "{:?}", host.refused());
+    host
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_values_is_called_by_its_service_in_either_language() {
+    for name in ["kv-rust", "kv-go"] {
+        let host = host(name).await;
+        let kv = host.plugin(name).expect("a store");
+        let services: Vec<_> = kv.info().services.iter().map(|service| service.name.clone()).collect();
+        assert_eq!(services.contains(&"proto.KV".to_owned()), true, "{services:?}");
+        let put = json!({"key": "hello", "value": "d29ybGQ="});
+        assert_eq!(in_time(kv.call("proto.KV/Put", put)).await, Ok(json!({})), "{name}");
+        for method in ["proto.KV/Get", "proto.KV.Get", "KV/Get"] {
+            let got = in_time(kv.call(method, json!({"key": "hello"}))).await;
+            assert_eq!(got, Ok(json!({"value": "d29ybGQ="})), "{name} {method}");
+        }
+        let missing = in_time(kv.call("proto.KV/Get", json!({"key": "nothing"}))).await;
+        let error = json!({"code": "NOT_FOUND", "message": "nothing under the key \"nothing\""});
+        assert_eq!(missing, Err(CallError::Plugin(error)), "{name}");
+        let wrong = in_time(kv.call("proto.KV/Get", json!({"kez": "hello"}))).await.expect_err("no such field");
+        says(&wrong.to_string(), &["refused: it is no `proto.GetRequest` (which has key)", "'kez'"]);
+        let unknown = in_time(kv.call("proto.KV/Gat", json!({}))).await.expect_err("no such method").to_string();
+        says(&unknown, &["the plugin has no such function; did you mean `proto.KV/Get`?"]);
+        in_time(host.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_has_a_message_for_each_change() {
+    let host = host("counter-rust").await;
+    let counter = host.plugin("counter-rust").expect("a counter");
+    let (sender, messages) = mpsc::channel(1);
+    sender.try_send(json!({"name": "apples"})).expect("room");
+    drop(sender);
+    let mut changes = counter.stream(&CallOptions::default(), "Counter/Watch", messages).expect("a stream");
+    let first: Value = in_time(changes.next()).await.expect("a message").expect("a count");
+    assert_eq!(first, json!({"name": "apples", "value": "0"}));
+    drop(changes);
+    let streams = in_time(counter.call("Counter/Watch", json!({}))).await.expect_err("it streams").to_string();
+    says(&streams, &["`Watch` streams its messages: it is called as a stream"]);
+    in_time(host.stop()).await;
+}
+
+#[test]
+fn a_host_with_clients_of_its_own_calls_them_and_is_called_back() {
+    let built = fixtures::Built::of_with(&["kv"], &["--features", "kv/grpc"]);
+    let mut host = Command::new(built.program("kv-rust-host"));
+    let dir = fixtures::scratch_dir();
+    for name in ["kv-rust", "kv-go", "counter-rust"] {
+        std::os::unix::fs::symlink(plugins().join(name), dir.path().join(name)).expect("a link");
+    }
+    let output = host.arg(dir.path()).output().expect("the host runs");
+    assert!(output.status.success(), "{output:?}");
+    expect![[r#"
+        kv-rust: hello is world
+        kv-go: hello is world
+        the plugin asks for 0 + 3
+        the plugin asks for 3 + 4
+        7 apples
+    "#]]
+    .assert_eq(&String::from_utf8(output.stdout).expect("UTF-8"));
+}
