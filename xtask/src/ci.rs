@@ -93,6 +93,8 @@ fn clippy(_: &mut Report) -> Result<()> {
 
 fn doc(_: &mut Report) -> Result<()> {
     let mut cargo = run::cargo();
-    cargo.args(["doc", "--workspace", "--no-deps", "--locked", "--features", run::FEATURES]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo
+        .args(["doc", "--workspace", "--no-deps", "--locked", "--features", run::FEATURES])
+        .env("RUSTDOCFLAGS", "-D warnings");
     cargo.run()
 }

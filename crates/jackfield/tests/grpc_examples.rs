@@ -30,7 +30,7 @@ async fn a_store_of_values_is_called_by_its_service_in_either_language() {
         let host = host(name).await;
         let kv = host.plugin(name).expect("a store");
         let services: Vec<_> = kv.info().services.iter().map(|service| service.name.clone()).collect();
-        assert_eq!(services.contains(&"proto.KV".to_owned()), true, "{services:?}");
+        assert_eq!(services, ["proto.KV"], "{name}");
         let put = json!({"key": "hello", "value": "d29ybGQ="});
         assert_eq!(in_time(kv.call("proto.KV/Put", put)).await, Ok(json!({})), "{name}");
         for method in ["proto.KV/Get", "proto.KV.Get", "KV/Get"] {

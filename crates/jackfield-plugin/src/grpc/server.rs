@@ -60,6 +60,10 @@ pub struct Server {
     keeps_stderr: bool,
 }
 
+/// Reflection's own names, of its two versions.
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
 impl Server {
     /// A plugin that starts only where this cookie is.
     pub fn new(cookie: Cookie) -> Self {
@@ -163,15 +167,7 @@ impl Server {
 
     /// Adds the services of the version, and those that every plugin has.
     pub(super) fn fill(&mut self, mut services: Services, prints: &Prints) -> Result<Services, StartError> {
-        let unreadable = |error: tonic_reflection::server::Error| StartError::Descriptors(error.to_string());
-        let reflection = || {
-            let ours = Reflection::configure().register_encoded_file_descriptor_set(pb::DESCRIPTORS);
-            let ours = ours.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-            self.descriptors.iter().fold(ours, |all, set| all.register_encoded_file_descriptor_set(set))
-        };
         let broker = services.broker();
-        services.add(reflection().build_v1().map_err(unreadable)?);
-        services.add(reflection().build_v1alpha().map_err(unreadable)?);
         services.add(health());
         services.add(broker.service());
         services.add(controller::service(services.stop_token()));
@@ -179,6 +175,18 @@ impl Server {
         if let Some(adds) = self.versions.remove(&services.version()) {
             adds(&mut services);
         }
+        // The last, since it lists what is served, which may be less than what the descriptors describe.
+        let names = services.names().to_vec();
+        let unreadable = |error: tonic_reflection::server::Error| StartError::Descriptors(error.to_string());
+        let reflection = || {
+            let ours = Reflection::configure().register_encoded_file_descriptor_set(pb::DESCRIPTORS);
+            let ours = ours.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            let all = self.descriptors.iter().fold(ours, |all, set| all.register_encoded_file_descriptor_set(set));
+            names.iter().fold(all, |all, name| all.with_service_name(name))
+        };
+        let v1 = reflection().with_service_name(REFLECTION).build_v1().map_err(unreadable)?;
+        let v1alpha = reflection().with_service_name(REFLECTION_ALPHA).build_v1alpha().map_err(unreadable)?;
+        services.add(v1).add(v1alpha);
         Ok(services)
     }
 }

@@ -15,6 +15,8 @@ use tower_service::Service;
 /// The services of a plugin, as they are put together, and what they may need.
 pub struct Services {
     routes: Routes,
+    /// Of the services, as they were added.
+    names: Vec<String>,
     broker: Broker,
     version: u32,
     stop: CancellationToken,
@@ -22,7 +24,7 @@ pub struct Services {
 
 impl Services {
     pub(super) fn new(broker: Broker, version: u32, stop: CancellationToken) -> Self {
-        Self { routes: Routes::default(), broker, version, stop }
+        Self { routes: Routes::default(), names: Vec::new(), broker, version, stop }
     }
 
     /// Serves a service that tonic generated: `services.add(KvServer::new(kv))`. Limits on the size of messages
@@ -37,6 +39,7 @@ impl Services {
         S: NamedService + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
+        self.names.push(S::NAME.to_owned());
         self.routes = std::mem::take(&mut self.routes).add_service(service);
         self
     }
@@ -48,8 +51,14 @@ impl Services {
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
+        self.names.push(name.to_owned());
         let router = std::mem::take(&mut self.routes).into_axum_router();
         self.routes = router.route_service(&format!("/{name}/{{*function}}"), service).into();
+    }
+
+    /// The names of all services that were added.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     pub(super) fn stop_token(&self) -> CancellationToken {
