@@ -1,7 +1,7 @@
 //! `cargo xtask bench grpc`: what a call over gRPC costs, beside plain tonic and beside go-plugin itself.
 //!
 //! The work is an echo of 16 bytes. Rows take turns; the hosts of go-plugin measure themselves, in turns with
-//! the others. Client and server are two processes, with two threads each, or as many as Go thinks right.
+//! the others. Client and server are two processes.
 
 mod go;
 mod plain;
@@ -38,15 +38,24 @@ fn main() -> ExitCode {
     if let Some(socket) = std::env::var_os(plain::SOCKET) {
         return plain::serve(socket.as_ref());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let measured = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(measure()));
-    match measured {
+    match measure_both() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// On a runtime of one thread and of two: which is quicker depends on what else there is to do.
+fn measure_both() -> Result<(), Box<dyn Error>> {
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    one.block_on(measure("a runtime of one thread", plain::ONE_THREAD))?;
+    let two = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    two.block_on(async {
+        measure("a runtime of two threads", plain::TWO_THREADS).await?;
+        starts(&Plugins::new()?).await
+    })
 }
 
 type Call = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -96,9 +105,10 @@ impl Row {
     }
 }
 
-async fn measure() -> Result<(), Box<dyn Error>> {
+/// `threads`: of tonic's own server. Plugins have as many as their SDK gives them.
+async fn measure(host_has: &str, threads: &str) -> Result<(), Box<dyn Error>> {
     let plugins = Plugins::new()?;
-    let (_server, plain) = plain::start(plugins.path()).await?;
+    let (_server, plain) = plain::start(plugins.path(), threads).await?;
     let host = plugins.host().await?;
     let mut rows = vec![Row::new("plain tonic, unary", move || {
         let mut plain = plain.clone();
@@ -141,9 +151,10 @@ async fn measure() -> Result<(), Box<dyn Error>> {
             go.iter_mut().try_for_each(GoHost::round)?;
         }
     }
+    println!("The host has {host_has}, and so has tonic's own server.");
     show(rows, &mut go);
     host.stop().await;
-    starts(&plugins).await
+    Ok(())
 }
 
 fn show(mut rows: Vec<Row>, go: &mut [GoHost]) {
@@ -166,6 +177,7 @@ fn show(mut rows: Vec<Row>, go: &mut [GoHost]) {
         let (median, p99, rate) = host.figures();
         line(host.name, median, p99, rate);
     }
+    println!();
 }
 
 /// From nothing to the first answer: the program started, its handshake read, a certificate made where there is
@@ -187,7 +199,7 @@ async fn starts(plugins: &Plugins) -> Result<(), Box<dyn Error>> {
             host.stop().await;
         }
     }
-    println!("\n{:<52} {:>16}", "start, until it has answered", "p50");
+    println!("{:<52} {:>16}", "start, until it has answered", "p50");
     for ((name, _), mut times) in kinds.into_iter().zip(times) {
         println!("{name:<52} {:>16}", shown(jackfield_bench::median(&mut times)));
     }

@@ -21,6 +21,11 @@ use tonic::{Request, Response, Status, Streaming};
 /// Names the socket, in the process that serves.
 pub(super) const SOCKET: &str = "JACKFIELD_BENCH_PLAIN_TONIC";
 
+/// Says how many threads it has.
+const THREADS: &str = "JACKFIELD_BENCH_PLAIN_TONIC_THREADS";
+pub(super) const ONE_THREAD: &str = "1";
+pub(super) const TWO_THREADS: &str = "2";
+
 /// Ends with its owner.
 pub(super) struct Process(Child);
 
@@ -32,9 +37,9 @@ impl Drop for Process {
 }
 
 /// Starts the server and connects to it.
-pub(super) async fn start(dir: &Path) -> Result<(Process, MatrixClient<Channel>), Box<dyn Error>> {
+pub(super) async fn start(dir: &Path, threads: &str) -> Result<(Process, MatrixClient<Channel>), Box<dyn Error>> {
     let socket = dir.join("plain");
-    let server = Process(Command::new(std::env::current_exe()?).env(SOCKET, &socket).spawn()?);
+    let server = Process(Command::new(std::env::current_exe()?).env(SOCKET, &socket).env(THREADS, threads).spawn()?);
     loop {
         let socket = socket.clone();
         let connect = tower::service_fn(move |_: Uri| {

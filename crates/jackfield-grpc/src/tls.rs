@@ -23,6 +23,7 @@ use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::server::NoServerSessionStorage;
+use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
@@ -114,8 +115,11 @@ impl fmt::Debug for Identity {
 
 /// The first certificate in a text, as DER.
 pub fn certificate_from_pem(pem: &str) -> Result<Vec<u8>, TlsError> {
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
-    certificate.map(|der| der.to_vec()).map_err(|error| TlsError::Pem { why: error.to_string() })
+    let why = |error: String| TlsError::Pem { why: error };
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| why(error.to_string()))?;
+    // What is no certificate would be taken for one that nobody has, and every peer refused.
+    ParsedCertificate::try_from(&der).map_err(|error| why(error.to_string()))?;
+    Ok(der.to_vec())
 }
 
 /// Mutual TLS with one other side, in both directions.

@@ -492,3 +492,14 @@ async fn an_interrupt_is_the_hosts_business() {
     shutdown(channel).await;
     assert!(plugin.end().await.1);
 }
+
+/// go-plugin would go on, and then refuse every host, whose certificate it does not have.
+#[test]
+fn a_certificate_that_is_none_ends_the_plugin_and_is_named() {
+    for pem in ["rubbish", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"] {
+        let output = program().env(variable::CLIENT_CERT, pem).stdin(Stdio::null()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{said}");
+        assert!(said.contains("certificate"), "{said}");
+    }
+}
