@@ -1,14 +1,11 @@
-//! The examples with services of their own: plugins in Rust and Go, a host that calls them with clients of its
-//! own and is called back, and no client at all.
+//! The examples with services of their own, in Rust and Go, called without a client. With one: `examples/kv/tests`.
 
 #![cfg(all(feature = "grpc", unix))]
 
 mod suite;
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use expect_test::expect;
 use jackfield::{CallError, CallOptions, Host};
 use serde_json::{Value, json};
 use suite::{Mechanism, fixtures, in_time, says};
@@ -62,24 +59,4 @@ async fn a_stream_has_a_message_for_each_change() {
     let streams = in_time(counter.call("Counter/Watch", json!({}))).await.expect_err("it streams").to_string();
     says(&streams, &["`Watch` streams its messages: it is called as a stream"]);
     in_time(host.stop()).await;
-}
-
-#[test]
-fn a_host_with_clients_of_its_own_calls_them_and_is_called_back() {
-    let built = fixtures::Built::of_with(&["kv"], &["--features", "kv/grpc"]);
-    let mut host = Command::new(built.program("kv-rust-host"));
-    let dir = fixtures::scratch_dir();
-    for name in ["kv-rust", "kv-go", "counter-rust"] {
-        std::os::unix::fs::symlink(plugins().join(name), dir.path().join(name)).expect("a link");
-    }
-    let output = host.arg(dir.path()).output().expect("the host runs");
-    assert!(output.status.success(), "{output:?}");
-    expect![[r#"
-        kv-rust: hello is world
-        kv-go: hello is world
-        the plugin asks for 0 + 3
-        the plugin asks for 3 + 4
-        7 apples
-    "#]]
-    .assert_eq(&String::from_utf8(output.stdout).expect("UTF-8"));
 }

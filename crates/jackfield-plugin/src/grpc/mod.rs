@@ -8,6 +8,9 @@
 //! says so, or is gone: its process is not the parent any more, or the pipe that it gave us as a lifeline was
 //! closed. An interrupt (Ctrl-C) is the host's business and ignored.
 //!
+//! Set `AWS_LC_SYS_NO_JITTER_ENTROPY=1` where the plugin is built (in `.cargo/config.toml`, `[env]`): otherwise the library
+//! under TLS takes 40 ms for its first random number, at each start. It then has the operating system's.
+//!
 //! Not here: the wire (`jackfield-grpc`), a call's panic guard (`instance.rs`).
 
 mod controller;

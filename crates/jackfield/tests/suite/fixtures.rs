@@ -94,14 +94,9 @@ pub(crate) struct Built(Vec<Value>);
 impl Built {
     /// Builds packages in the profile of the tests, so that what they depend on is built already.
     pub(crate) fn of(packages: &[&str]) -> Self {
-        Self::of_with(packages, &[])
-    }
-
-    /// The same, with more arguments for cargo.
-    pub(crate) fn of_with(packages: &[&str], more: &[&str]) -> Self {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--message-format=json"]).current_dir(root());
-        cargo.args(packages.iter().flat_map(|package| ["-p", package])).args(more);
+        cargo.args(packages.iter().flat_map(|package| ["-p", package]));
         let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("cargo runs");
         assert!(output.status.success(), "{packages:?} do not build");
         let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter();

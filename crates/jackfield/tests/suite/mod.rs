@@ -7,7 +7,7 @@
 #![allow(dead_code, reason = "no test wants all of it")]
 
 pub(crate) mod fixtures;
-#[cfg(all(feature = "grpc", unix))]
+#[cfg(all(feature = "grpc", target_os = "linux"))]
 pub(crate) mod grpc;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
