@@ -64,10 +64,12 @@ pub(crate) fn record(krate: &TokenStream, name: &Ident, fields: &[(Ident, Type)]
     // A record of one field is written as that field is.
     let binary = match (&*idents, &*types) {
         ([field], [ty]) => quote! {
+            #[inline]
             fn write_binary(&self, out: &mut ::std::vec::Vec<u8>) -> bool {
                 <#ty as #krate::protocol::Type>::write_binary(&self.#field, out)
             }
 
+            #[inline]
             fn read_binary(bytes: &[u8]) -> ::core::option::Option<Self> {
                 ::core::option::Option::Some(Self { #field: <#ty as #krate::protocol::Type>::read_binary(bytes)? })
             }

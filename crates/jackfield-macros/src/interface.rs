@@ -264,6 +264,7 @@ fn dispatch(krate: &TokenStream, ident: &Ident, functions: &[Function]) -> Token
     quote! {
         #[automatically_derived]
         impl #krate::protocol::dispatch::Dispatch for dyn #ident {
+            #[inline]
             fn dispatch(
                 &self,
                 call: #krate::protocol::dispatch::Incoming<'_>,

@@ -71,6 +71,7 @@ pub enum Whole {
 
 impl Whole {
     /// The text or the bytes, and nothing else.
+    #[inline]
     pub fn content(&self) -> &[u8] {
         match self {
             Whole::Text(text) => text.as_bytes(),
@@ -79,6 +80,7 @@ impl Whole {
     }
 
     /// What [`Encoding::Binary`] writes before the content.
+    #[inline]
     pub fn length(&self) -> impl Deref<Target = [u8]> {
         binary::Length::of(self.content().len())
     }
@@ -123,15 +125,21 @@ impl Future for Reply {
 
 impl Reply {
     /// Waits for the answer on this thread, which must not be one that drives the host.
-    pub fn wait(mut self) -> Result<Answer, Failure> {
+    #[inline]
+    pub fn wait(self) -> Result<Answer, Failure> {
+        match self {
+            Reply::Ready(answer) => answer,
+            later => later.park(),
+        }
+    }
+
+    #[inline(never)]
+    fn park(mut self) -> Result<Answer, Failure> {
         struct Unpark(Thread);
         impl Wake for Unpark {
             fn wake(self: Arc<Self>) {
                 self.0.unpark();
             }
-        }
-        if let Reply::Ready(answer) = self {
-            return answer;
         }
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
@@ -179,6 +187,7 @@ pub enum AnswerValue {
 
 impl Answer {
     /// An answer whose value is encoded.
+    #[inline]
     pub fn encoded(ok: bool, encoding: Encoding, bytes: Buffer) -> Self {
         Answer { ok, value: AnswerValue::Encoded { encoding, bytes } }
     }

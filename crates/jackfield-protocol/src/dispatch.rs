@@ -4,7 +4,7 @@
 //! how the call came (`jackfield-plugin`).
 
 use crate::call::{Described, NoError};
-use crate::encoding::Encoding;
+use crate::encoding::{DecodeError, EncodeError, Encoding};
 use crate::name::spells;
 use crate::value::Type;
 
@@ -51,6 +51,7 @@ pub enum Dispatched {
 
 impl Incoming<'_> {
     /// Position of the function among `names`.
+    #[inline]
     pub fn position(&self, names: &[&str]) -> Option<usize> {
         match self.function {
             Called::Position(position) => Some(position),
@@ -59,6 +60,9 @@ impl Incoming<'_> {
     }
 
     /// Runs a function that gives `Result<T, E>`.
+    // A part of its caller, so that arguments and answer need not be handed on through memory. What is long in
+    // it is elsewhere (`encoding.rs`).
+    #[inline(always)]
     pub fn run<P: Type, T: Type, E: Type>(
         &self,
         answer: &mut Vec<u8>,
@@ -70,7 +74,7 @@ impl Incoming<'_> {
         };
         let params = match self.encoding.decode(arguments) {
             Ok(params) => params,
-            Err(error) => return Dispatched::BadArguments(error.to_string()),
+            Err(error) => return bad_arguments(&error),
         };
         let (encoded, ended) = match function(params) {
             Ok(value) => (self.encoding.encode(&value, answer), Dispatched::Ok),
@@ -78,12 +82,23 @@ impl Incoming<'_> {
         };
         match encoded {
             Ok(()) => ended,
-            Err(error) => Dispatched::Failed(error.to_string()),
+            Err(error) => failed(&error),
         }
     }
 
     /// Runs a function that always succeeds.
+    #[inline(always)]
     pub fn run_plain<P: Type, T: Type>(&self, answer: &mut Vec<u8>, function: impl FnOnce(P) -> T) -> Dispatched {
         self.run::<P, T, NoError>(answer, |params| Ok(function(params)))
     }
+}
+
+#[cold]
+fn bad_arguments(error: &DecodeError) -> Dispatched {
+    Dispatched::BadArguments(error.to_string())
+}
+
+#[cold]
+fn failed(error: &EncodeError) -> Dispatched {
+    Dispatched::Failed(error.to_string())
 }

@@ -28,33 +28,49 @@ impl Encoding {
     }
 
     /// Appends `value` to `out`.
+    #[inline]
     pub fn encode<T: Type>(self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
-            Encoding::Json => {
-                serde_json::to_writer(out, &Encode(value)).map_err(|error| EncodeError { what: error.to_string() })
-            }
             Encoding::Binary if value.write_binary(out) => Ok(()),
-            Encoding::Binary => postcard::serialize_with_flavor(&Encode(value), Appending(out))
-                .map_err(|error| EncodeError { what: error.to_string() }),
+            Encoding::Binary => write_postcard(value, out),
+            Encoding::Json => write_json(value, out),
         }
     }
 
     /// Reads a value that fills `bytes` exactly.
+    #[inline]
     pub fn decode<T: Type>(self, bytes: &[u8]) -> Result<T, DecodeError> {
         match self {
-            Encoding::Json => match serde_json::from_slice(bytes) {
-                Ok(Decoded(value)) => Ok(value),
-                Err(error) => Err(DecodeError { encoding: self, what: error.to_string() }),
-            },
             Encoding::Binary => match T::read_binary(bytes) {
                 Some(value) => Ok(value),
                 None => read_postcard(bytes),
             },
+            Encoding::Json => read_json(bytes),
         }
     }
 }
 
-/// On its own, and so out of the way of what [`Type::read_binary`] reads.
+// What serde does is on its own, and so out of the way of what [`Type::read_binary`] reads.
+
+#[inline(never)]
+fn write_json<T: Type>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    serde_json::to_writer(out, &Encode(value)).map_err(|error| EncodeError { what: error.to_string() })
+}
+
+#[inline(never)]
+fn write_postcard<T: Type>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    postcard::serialize_with_flavor(&Encode(value), Appending(out))
+        .map_err(|error| EncodeError { what: error.to_string() })
+}
+
+#[inline(never)]
+fn read_json<T: Type>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Decoded(value)) => Ok(value),
+        Err(error) => Err(DecodeError { encoding: Encoding::Json, what: error.to_string() }),
+    }
+}
+
 #[inline(never)]
 fn read_postcard<T: Type>(bytes: &[u8]) -> Result<T, DecodeError> {
     let what = match postcard::take_from_bytes(bytes) {

@@ -258,19 +258,23 @@ impl Type for u8 {
         }
     }
 
+    #[inline]
     fn write_binary_list(items: &[Self], out: &mut Vec<u8>) -> bool {
         binary::write(items, out);
         true
     }
 
+    #[inline]
     fn read_binary_list(bytes: &[u8]) -> Option<Vec<Self>> {
         Some(binary::content(bytes)?.to_vec())
     }
 
+    #[inline]
     fn take_whole_list(bytes: &mut Vec<Self>) -> Option<Whole> {
         Some(Whole::Bytes(std::mem::take(bytes)))
     }
 
+    #[inline]
     fn list_from_whole(whole: Whole) -> Result<Vec<Self>, Whole> {
         match whole {
             Whole::Bytes(bytes) => Ok(bytes),
@@ -420,19 +424,23 @@ impl Type for String {
         String::deserialize(from)
     }
 
+    #[inline]
     fn write_binary(&self, out: &mut Vec<u8>) -> bool {
         binary::write(self.as_bytes(), out);
         true
     }
 
+    #[inline]
     fn read_binary(bytes: &[u8]) -> Option<Self> {
         Some(str::from_utf8(binary::content(bytes)?).ok()?.to_owned())
     }
 
+    #[inline]
     fn take_whole(&mut self) -> Option<Whole> {
         Some(Whole::Text(std::mem::take(self)))
     }
 
+    #[inline]
     fn from_whole(whole: Whole) -> Result<Self, Whole> {
         match whole {
             Whole::Text(text) => Ok(text),

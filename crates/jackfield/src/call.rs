@@ -264,7 +264,11 @@ impl PluginCaller {
     fn make(&self, bound: &Binding, lease: Lease<&Arc<Generation>>, outgoing: &Outgoing<'_>) -> Reply {
         let function = outgoing.function;
         match self.send(bound, &lease, outgoing) {
-            Inbound::Now(Ok(answer)) => Reply::Ready(Ok(answer)),
+            Inbound::Now(Ok(answer)) => {
+                // Before the answer is moved: what it was written with has reached memory by then.
+                drop(lease);
+                Reply::Ready(Ok(answer))
+            }
             Inbound::Now(Err(cause)) => Reply::Ready(Err(self.fail(function, cause))),
             Inbound::Later(later) => {
                 let lease = lease.for_later();

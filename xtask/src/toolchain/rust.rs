@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::rust_tree::{RustTree, Std};
+use super::rust_tree::{BUILT_WITH, RustTree, Std};
 use crate::run::{self, Run as _, find_program, say};
 
 /// A Rust compiler with the standard library of one target.
@@ -44,6 +44,7 @@ impl Rust {
         }
         cargo.env("CARGO_TARGET_DIR", target_dir);
         if let Rust::Tree(tree) = self {
+            cargo.env("CARGO_TARGET_DIR", target_dir.join(BUILT_WITH));
             cargo.env_remove("RUSTUP_TOOLCHAIN").env("RUSTC", tree.rustc());
         }
         cargo

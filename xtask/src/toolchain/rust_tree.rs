@@ -29,6 +29,17 @@ pub(crate) enum Std {
     ToBuild,
 }
 
+/// How the standard library is optimized: as rustup's is. Built to be small, its allocator alone makes a call into
+/// a plugin a tenth longer.
+const PROFILE: &str = "opt-level = 3\ncodegen-units = 1\n";
+
+/// Says beside the library what it was built with.
+const PROFILE_FILE: &str = "profile.toml";
+
+/// Directory below each target directory, for what was built with such a library: cargo would not notice that
+/// there is another.
+pub(super) const BUILT_WITH: &str = "std-3";
+
 /// The tree, unpacked.
 pub(crate) struct RustTree {
     dir: PathBuf,
@@ -88,8 +99,9 @@ impl RustTree {
     fn has(&self, target: &str, std: Std) -> bool {
         let files = paths::list(&self.lib(target)).unwrap_or_default();
         let holds = |extension| files.iter().any(|file| file.extension().is_some_and(|ext| ext == extension));
+        let as_wanted = || fs::read_to_string(self.lib(target).join(PROFILE_FILE)).is_ok_and(|it| it == PROFILE);
         match std {
-            Std::ToBuild => holds("rlib"),
+            Std::ToBuild => holds("rlib") && as_wanted(),
             Std::ToCheck => holds("rlib") || holds("rmeta"),
         }
     }
@@ -138,6 +150,9 @@ impl RustTree {
             true => (built.join("release/deps"), "rlib"),
             false => (built.join("debug/deps"), "rmeta"),
         };
+        if wanted == "rlib" {
+            fs::write(lib.join(PROFILE_FILE), PROFILE)?;
+        }
         for file in paths::list(&deps)? {
             let name = file.file_name().expect("an entry of a directory has a name");
             let is_ours = name.to_string_lossy().contains("empty_crate");
@@ -159,7 +174,7 @@ impl RustTree {
 fn empty_crate(panic: &str) -> String {
     format!(
         "[package]\nname = \"empty-crate\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[workspace]\n\n\
-         [profile.release]\npanic = \"{panic}\"\nopt-level = \"s\"\ncodegen-units = 16\n"
+         [profile.release]\npanic = \"{panic}\"\n{PROFILE}"
     )
 }
 

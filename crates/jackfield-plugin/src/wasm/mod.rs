@@ -108,6 +108,8 @@ pub fn room_for_arguments(len: u32) -> u32 {
 }
 
 /// `jackfield_call`.
+// A part of the export, of which a module has one: what it is called with would be handed on through memory.
+#[inline(always)]
 pub fn call(export: &'static Export, interface: u32, function: u32, encoding: u32, at: u32, len: u32) -> u64 {
     let room = ARGUMENTS.take();
     let mut answer = BLOCK.take();
@@ -141,6 +143,7 @@ pub fn call(export: &'static Export, interface: u32, function: u32, encoding: u3
     given
 }
 
+#[inline]
 fn dispatch(
     export: &'static Export,
     interface: u32,

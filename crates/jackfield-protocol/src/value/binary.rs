@@ -17,6 +17,7 @@ pub(crate) struct Length {
 }
 
 impl Length {
+    #[inline]
     pub(crate) fn of(mut len: usize) -> Self {
         let (mut bytes, mut used) = ([0; LENGTH_BYTES_MAX], 0);
         while len >= 0x80 {
@@ -32,12 +33,14 @@ impl Length {
 impl Deref for Length {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.bytes[..self.used]
     }
 }
 
 /// Appends a string or bytes.
+#[inline]
 pub(crate) fn write(content: &[u8], out: &mut Vec<u8>) {
     let length = Length::of(content.len());
     out.reserve(length.len() + content.len());
@@ -47,6 +50,7 @@ pub(crate) fn write(content: &[u8], out: &mut Vec<u8>) {
 
 /// The content that fills `bytes` exactly, with its length before it. None if it does not, or is very long:
 /// whoever reads all values knows what to say or do then.
+#[inline]
 pub(crate) fn content(bytes: &[u8]) -> Option<&[u8]> {
     let mut len = 0;
     for (at, byte) in bytes.iter().enumerate().take(LENGTH_BYTES_READ) {

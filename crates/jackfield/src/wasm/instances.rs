@@ -203,6 +203,7 @@ impl Instances {
 
     /// Lets one more call in, unless as many as may be run or wait, and gives it an idle instance if there is
     /// one that nobody waits for.
+    #[inline]
     pub(super) fn admit<I: Deref<Target = Self>>(this: I, bytes: usize) -> Result<Admitted<I>, Cause> {
         let limits = &this.maker.spec.limits;
         let (calls_max, bytes_max) = (limits.calls_in_flight_max, limits.call_bytes_in_flight_max);
@@ -226,7 +227,7 @@ impl Instances {
             false => Holds::Nothing,
         };
         drop(desk);
-        Ok(Admitted { instances: this, bytes, holds })
+        Ok(Admitted { instances: this, bytes, holds, well: false })
     }
 
     async fn make(&self, timeout: Duration) -> Result<Idle, Cause> {
@@ -255,11 +256,13 @@ impl Instances {
         self.closed.load(Ordering::Acquire)
     }
 
+    #[inline]
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts an instance back, if it is to make more calls; gives it back if not.
+    #[inline]
     fn put_back(&self, desk: &mut Desk, mut idle: Idle) -> Option<Idle> {
         let worn = self.calls_max.is_some_and(|max| idle.calls >= max) || idle.live.spent();
         if worn || self.is_closed() || desk.idle.len() >= self.idle_max {
@@ -271,6 +274,7 @@ impl Instances {
     }
 
     /// Hands a turn on to the call that has waited longest.
+    #[inline]
     fn end_turn(&self, desk: &mut Desk) {
         match desk.waiting {
             0 => desk.running -= 1,
@@ -289,6 +293,8 @@ pub(super) struct Admitted<I: Deref<Target = Instances> = Arc<Instances>> {
     instances: I,
     bytes: usize,
     holds: Holds,
+    /// Whether the call ended well, so that its instance may make another.
+    well: bool,
 }
 
 /// What a call has.
@@ -298,21 +304,21 @@ enum Holds {
     /// It may have an instance made.
     Turn,
     Instance(Idle),
-    /// Its instance, which has ended the call well.
-    Used(Idle),
 }
 
 impl<I: Deref<Target = Instances>> Admitted<I> {
     /// The instance, once there is one.
+    #[inline]
     pub(super) fn live(&mut self) -> Option<&mut Live> {
         self.live_and_runtime().map(|(live, _)| live)
     }
 
     /// The instance, and where it may wait.
+    #[inline]
     pub(super) fn live_and_runtime(&mut self) -> Option<(&mut Live, &Handle)> {
         match &mut self.holds {
             Holds::Instance(idle) => Some((&mut idle.live, self.instances.runtime())),
-            Holds::Nothing | Holds::Turn | Holds::Used(_) => None,
+            Holds::Nothing | Holds::Turn => None,
         }
     }
 
@@ -343,11 +349,9 @@ impl<I: Deref<Target = Instances>> Admitted<I> {
     }
 
     /// The call ended well: the instance may make another.
+    #[inline]
     pub(super) fn give_back(mut self) {
-        self.holds = match std::mem::replace(&mut self.holds, Holds::Turn) {
-            Holds::Instance(idle) => Holds::Used(Idle { calls: idle.calls + 1, ..idle }),
-            other => other,
-        };
+        self.well = true;
     }
 }
 
@@ -360,11 +364,12 @@ impl<I: Deref<Target = Instances>> Drop for Admitted<I> {
         // the lock, for it may take its time.
         let mut desk = match holds {
             Holds::Nothing | Holds::Turn => instances.desk(),
-            Holds::Instance(broken) => {
+            Holds::Instance(broken) if !self.well => {
                 drop(broken);
                 instances.desk()
             }
-            Holds::Used(idle) => {
+            Holds::Instance(mut idle) => {
+                idle.calls += 1;
                 let mut desk = instances.desk();
                 match instances.put_back(&mut desk, idle) {
                     None => desk,

@@ -62,6 +62,7 @@ pub(super) enum Passed<'a> {
 }
 
 impl<'a> Passed<'a> {
+    #[inline]
     pub(super) fn of(arguments: &'a Arguments) -> Self {
         match arguments {
             Arguments::Encoded(bytes) => Passed::Encoded(bytes),
@@ -70,6 +71,7 @@ impl<'a> Passed<'a> {
     }
 
     /// Their length, as they are encoded.
+    #[inline]
     pub(super) fn encoded_len(self) -> usize {
         match self {
             Passed::Encoded(bytes) => bytes.len(),
@@ -78,6 +80,7 @@ impl<'a> Passed<'a> {
     }
 
     /// Writes them, encoded, to where [that much room](Passed::encoded_len) is.
+    #[inline]
     pub(super) fn encode_to(self, room: &mut [u8]) {
         match self {
             Passed::Encoded(bytes) => room.copy_from_slice(bytes),
@@ -176,6 +179,7 @@ impl Plugin {
 impl Live {
     /// Makes a call that keeps this thread until it is over: the caller waits, and the instance
     /// [runs here](Live::runs_here).
+    #[inline]
     pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
         match self {
             Live::Component(live) => live.call_here(request),

@@ -50,35 +50,17 @@ impl Session for WasmSession {
         let Some(function) = self.instances.plugin().function(outbound.interface, outbound.function) else {
             return Inbound::Now(Err(Cause::Unimplemented { hint: String::new() }));
         };
-        let bytes = outbound.arguments.len();
-        let call = Call {
-            function,
-            encoding: outbound.encoding,
-            arguments: outbound.arguments,
-            answer_bytes_max: self.answer_bytes_max,
-            fuel: self.fuel,
-            timeout: outbound.timeout,
-        };
         if outbound.blocking && self.instances.runs_here() {
-            match Instances::admit(&*self.instances, bytes) {
+            match Instances::admit(&*self.instances, outbound.arguments.len()) {
                 Ok(admitted) => {
-                    if let Some(answer) = make_here(admitted, &call) {
+                    if let Some(answer) = self.make_here(admitted, function, &outbound) {
                         return Inbound::Now(answer);
                     }
                 }
                 Err(cause) => return Inbound::Now(Err(cause)),
             }
         }
-        let admitted = match Instances::admit(Arc::clone(&self.instances), bytes) {
-            Ok(admitted) => admitted,
-            Err(cause) => return Inbound::Now(Err(cause)),
-        };
-        let mut made: Boxed<'static, _> = Box::pin(make(admitted, call));
-        // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
-        match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => Inbound::Now(answer),
-            Poll::Pending => Inbound::Later(made),
-        }
+        self.begin(function, outbound)
     }
 
     fn takes_whole(&self, interface: usize, function: &FunctionName) -> bool {
@@ -103,6 +85,65 @@ impl Session for WasmSession {
     }
 }
 
+impl WasmSession {
+    /// Makes a call whose caller waits on this thread, in an instance in which nothing waits: without a stack of
+    /// its own, or anything else on the heap. None if no instance is free for it.
+    #[inline]
+    fn make_here(
+        &self,
+        mut admitted: Admitted<&Instances>,
+        function: usize,
+        outbound: &Outbound<'_>,
+    ) -> Option<Result<Answer, Cause>> {
+        let live = admitted.live()?;
+        live.watch().begin_here(outbound.timeout);
+        let request = Request {
+            function,
+            encoding: outbound.encoding,
+            arguments: Passed::of(&outbound.arguments),
+            answer_bytes_max: self.answer_bytes_max,
+            timeout: outbound.timeout,
+        };
+        let ended = match refuel(live, self.fuel) {
+            Ok(()) => live.call_here(&request),
+            Err(error) => Ended::Broken(error),
+        };
+        let error = match ended {
+            Ended::Well(answer) => {
+                live.watch().rest();
+                // Before the answer is moved: what it was written with has reached memory by then.
+                admitted.give_back();
+                return Some(answer);
+            }
+            Ended::Broken(error) => error,
+        };
+        Some(Err(trap::cause(&error, live.watch().take_notes(), outbound.timeout)))
+    }
+
+    /// Begins a call that may be left for a while. Apart from the call that may not, whose way is shorter.
+    #[inline(never)]
+    fn begin(&self, function: usize, outbound: Outbound<'_>) -> Inbound {
+        let admitted = match Instances::admit(Arc::clone(&self.instances), outbound.arguments.len()) {
+            Ok(admitted) => admitted,
+            Err(cause) => return Inbound::Now(Err(cause)),
+        };
+        let call = Call {
+            function,
+            encoding: outbound.encoding,
+            arguments: outbound.arguments,
+            answer_bytes_max: self.answer_bytes_max,
+            fuel: self.fuel,
+            timeout: outbound.timeout,
+        };
+        let mut made: Boxed<'static, _> = Box::pin(make(admitted, call));
+        // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
+        match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Inbound::Now(answer),
+            Poll::Pending => Inbound::Later(made),
+        }
+    }
+}
+
 struct Call {
     function: usize,
     encoding: Encoding,
@@ -122,31 +163,12 @@ impl Call {
             timeout,
         }
     }
-
-    /// Gives the instance the fuel for this call, where there is a limit.
-    fn refuel(&self, live: &mut Live) -> wasmtime::Result<()> {
-        self.fuel.map_or(Ok(()), |fuel| live.refuel(fuel))
-    }
 }
 
-/// Makes a call whose caller waits on this thread, in an instance in which nothing waits: without a stack of
-/// its own, or anything else on the heap. None if no instance is free for it.
-fn make_here(mut admitted: Admitted<&Instances>, call: &Call) -> Option<Result<Answer, Cause>> {
-    let live = admitted.live()?;
-    live.watch().begin_here(call.timeout);
-    let ended = match call.refuel(live) {
-        Ok(()) => live.call_here(&call.request(call.timeout)),
-        Err(error) => Ended::Broken(error),
-    };
-    let watch = live.watch();
-    Some(match ended {
-        Ended::Well(answer) => {
-            watch.rest();
-            admitted.give_back();
-            answer
-        }
-        Ended::Broken(error) => Err(trap::cause(&error, watch.take_notes(), call.timeout)),
-    })
+/// Gives the instance the fuel for a call, where there is a limit.
+#[inline]
+fn refuel(live: &mut Live, fuel: Option<u64>) -> wasmtime::Result<()> {
+    fuel.map_or(Ok(()), |fuel| live.refuel(fuel))
 }
 
 /// Makes a call in an instance, the one it was given or the next that is free.
@@ -159,7 +181,7 @@ async fn make(mut admitted: Admitted, call: Call) -> Result<Answer, Cause> {
     }
     let Some((live, runtime)) = admitted.live_and_runtime() else { unreachable!("it was taken above") };
     live.watch().begin(timeout);
-    let ended = match call.refuel(live) {
+    let ended = match refuel(live, call.fuel) {
         Ok(()) => within(timeout, runtime, live.call(&call.request(timeout))).await,
         Err(error) => Some(Ended::Broken(error)),
     };

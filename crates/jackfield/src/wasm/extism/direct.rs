@@ -59,14 +59,15 @@ impl Direct {
         }
     }
 
-    /// Writes the arguments where there is room for them, and says how the function is called.
+    /// Writes the arguments, of this length, where there is room for them, and says how the function is called.
+    #[inline]
     fn write(
         &mut self,
         store: &mut Store<Guest>,
         (interface, function): (i32, i32),
         request: &Request<'_>,
+        len: usize,
     ) -> wasmtime::Result<(i32, i32, u32, u32, u32)> {
-        let len = request.arguments.encoded_len();
         let at = self.room.map_or(0, |(at, _)| at);
         let rest = self.memory.data_mut(store).get_mut(usize::try_from(at)?..);
         let Some(room) = rest.and_then(|rest| rest.get_mut(..len)) else {
@@ -80,41 +81,47 @@ impl Direct {
     }
 
     /// The bytes that a guest says are there.
+    #[inline]
     fn claimed<'a>(&self, store: &'a Store<Guest>, claim: u64) -> wasmtime::Result<&'a [u8]> {
         let (at, len) = (claim >> 32, claim & u64::from(u32::MAX));
         let memory = self.memory.data(store);
         // Two numbers of 32 bits: their sum has room in 64.
         let range = usize::try_from(at)?..usize::try_from(at + len)?;
-        memory.get(range).ok_or_else(|| {
-            lie(format!("it gave {len} bytes at {at}, which are not within its memory of {} bytes", memory.len()))
-        })
+        memory.get(range).ok_or_else(|| beyond(at, len, memory.len()))
     }
 
     /// What a call has come to, as the guest claims.
-    fn answer(
-        &self,
-        store: &Store<Guest>,
-        claim: u64,
-        function: exports::Direct,
-        request: &Request<'_>,
-    ) -> wasmtime::Result<Result<Answer, Cause>> {
-        let block = self.claimed(store, claim)?;
+    #[inline]
+    fn answer(&self, store: &Store<Guest>, claim: u64, function: exports::Direct, request: &Request<'_>) -> Ended {
+        let block = match self.claimed(store, claim) {
+            Ok(block) => block,
+            Err(error) => return Ended::Broken(error),
+        };
         let Some((status, answer)) = block.split_first_chunk::<STATUS_BYTES>() else {
-            return Err(lie(format!("its answer has {} bytes, and the status alone has {STATUS_BYTES}", block.len())));
+            let what = format!("its answer has {} bytes, and the status alone has {STATUS_BYTES}", block.len());
+            return Ended::Broken(lie(what));
         };
         if answer.len() > request.answer_bytes_max {
-            return Ok(Err(too_large(answer.len() as u64, request.answer_bytes_max)));
+            return Ended::Well(Err(too_large(answer.len() as u64, request.answer_bytes_max)));
         }
-        let text = || String::from_utf8_lossy(answer).into_owned();
-        Ok(match i32::from_le_bytes(*status) {
-            status::OK => Ok(value(true, request.encoding, function.ok, answer)),
-            status::OWN_ERROR => Ok(value(false, request.encoding, function.err, answer)),
-            status::UNIMPLEMENTED => Err(Cause::Unimplemented { hint: String::new() }),
-            status::BAD_ARGUMENTS => Err(Cause::Refused { why: text() }),
-            status::FAILED => Err(Cause::Refused { why: format!("it could not answer: {}", text()) }),
-            other => return Err(lie(format!("it answered with status {other}"))),
-        })
+        match i32::from_le_bytes(*status) {
+            status::OK => Ended::Well(Ok(value(true, request.encoding, function.ok, answer))),
+            status::OWN_ERROR => Ended::Well(Ok(value(false, request.encoding, function.err, answer))),
+            other => failed(other, answer),
+        }
     }
+}
+
+/// What a call has come to that has no value.
+#[cold]
+fn failed(status: i32, text: &[u8]) -> Ended {
+    let text = String::from_utf8_lossy(text);
+    Ended::Well(Err(match status {
+        status::UNIMPLEMENTED => Cause::Unimplemented { hint: String::new() },
+        status::BAD_ARGUMENTS => Cause::Refused { why: text.into_owned() },
+        status::FAILED => Cause::Refused { why: format!("it could not answer: {text}") },
+        other => return Ended::Broken(lie(format!("it answered with status {other}"))),
+    }))
 }
 
 impl Live {
@@ -139,35 +146,56 @@ impl Live {
     }
 
     /// Calls a function, on this thread's stack.
+    #[inline]
     pub(super) fn call_direct_here(&mut self, function: exports::Direct, request: &Request<'_>) -> Ended {
-        let mut called = || {
-            let (store, direct) = self.direct()?;
-            if let Some(wanted) = direct.lacks(request.arguments.encoded_len())? {
-                let at = direct.alloc.call(&mut *store, wanted)?;
-                direct.room = Some((at, usize::try_from(wanted)?));
-            }
-            let parameters = direct.write(store, function.position, request)?;
-            let claim = direct.call.call(&mut *store, parameters)?;
-            direct.answer(store, claim, function, request)
-        };
-        called().map_or_else(Ended::Broken, Ended::Well)
+        match self.run_here(function, request) {
+            Ok((store, direct, claim)) => direct.answer(store, claim, function, request),
+            Err(error) => Ended::Broken(error),
+        }
     }
 
     /// Calls a function, on a stack of its own.
     pub(super) async fn call_direct(&mut self, function: exports::Direct, request: &Request<'_>) -> Ended {
-        let called = async {
-            let (store, direct) = self.direct()?;
-            if let Some(wanted) = direct.lacks(request.arguments.encoded_len())? {
-                let at = direct.alloc.call_async(&mut *store, wanted).await?;
-                direct.room = Some((at, usize::try_from(wanted)?));
-            }
-            let parameters = direct.write(store, function.position, request)?;
-            let claim = direct.call.call_async(&mut *store, parameters).await?;
-            direct.answer(store, claim, function, request)
-        };
-        called.await.map_or_else(Ended::Broken, Ended::Well)
+        match self.run(function, request).await {
+            Ok((store, direct, claim)) => direct.answer(store, claim, function, request),
+            Err(error) => Ended::Broken(error),
+        }
     }
 
+    #[inline]
+    fn run_here(
+        &mut self,
+        function: exports::Direct,
+        request: &Request<'_>,
+    ) -> wasmtime::Result<(&Store<Guest>, &Direct, u64)> {
+        let (store, direct) = self.direct()?;
+        let len = request.arguments.encoded_len();
+        if let Some(wanted) = direct.lacks(len)? {
+            let at = direct.alloc.call(&mut *store, wanted)?;
+            direct.room = Some((at, usize::try_from(wanted)?));
+        }
+        let parameters = direct.write(store, function.position, request, len)?;
+        let claim = direct.call.call(&mut *store, parameters)?;
+        Ok((store, direct, claim))
+    }
+
+    async fn run(
+        &mut self,
+        function: exports::Direct,
+        request: &Request<'_>,
+    ) -> wasmtime::Result<(&Store<Guest>, &Direct, u64)> {
+        let (store, direct) = self.direct()?;
+        let len = request.arguments.encoded_len();
+        if let Some(wanted) = direct.lacks(len)? {
+            let at = direct.alloc.call_async(&mut *store, wanted).await?;
+            direct.room = Some((at, usize::try_from(wanted)?));
+        }
+        let parameters = direct.write(store, function.position, request, len)?;
+        let claim = direct.call.call_async(&mut *store, parameters).await?;
+        Ok((store, direct, claim))
+    }
+
+    #[inline]
     fn direct(&mut self) -> wasmtime::Result<(&mut Store<Guest>, &mut Direct)> {
         let direct = match &mut self.direct {
             Some(direct) => direct,
@@ -213,6 +241,12 @@ fn value(ok: bool, encoding: Encoding, content: Content, written: &[u8]) -> Answ
     }
 }
 
+#[cold]
+fn beyond(at: u64, len: u64, memory: usize) -> wasmtime::Error {
+    lie(format!("it gave {len} bytes at {at}, which are not within its memory of {memory} bytes"))
+}
+
+#[cold]
 fn lie(what: String) -> wasmtime::Error {
     Broke(Cause::Protocol { what }).into()
 }

@@ -313,6 +313,12 @@ impl Described {
         }
     }
 
+    /// How `jackfield_call` knows the function of a number.
+    #[inline]
+    pub(super) fn direct(&self, number: usize) -> Option<Direct> {
+        self.functions.get(number)?.direct
+    }
+
     /// How the function of a number is called.
     pub(super) fn called(&self, number: usize) -> Option<Called> {
         if let Some(called) = self.functions.get(number) {

@@ -152,10 +152,17 @@ impl Plugin {
     }
 }
 
+impl Shared {
+    /// How `jackfield_call` knows a function, by its number.
+    #[inline]
+    fn direct(&self, function: usize) -> Option<exports::Direct> {
+        self.described.get()?.direct(function)
+    }
+}
+
 impl Plugin {
     pub(super) fn takes_whole(&self, function: usize) -> bool {
-        let called = self.shared.described.get().and_then(|described| described.called(function));
-        called.and_then(|called| called.direct).is_some_and(|direct| direct.takes_whole)
+        self.shared.direct(function).is_some_and(|direct| direct.takes_whole)
     }
 }
 
@@ -167,7 +174,16 @@ enum Way {
 }
 
 impl Live {
+    #[inline]
     pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
+        if let (Encoding::Binary, Some(function)) = (request.encoding, self.shared.direct(request.function)) {
+            self.begin_direct(request);
+            return self.call_direct_here(function, request);
+        }
+        self.call_export_here(request)
+    }
+
+    fn call_export_here(&mut self, request: &Request<'_>) -> Ended {
         match self.begin(request) {
             Err(ended) => ended,
             Ok(Way::Direct(function)) => self.call_direct_here(function, request),
@@ -235,12 +251,17 @@ impl Live {
                 Ok(Way::Export(export, called))
             }
             (_, _, Some(function)) => {
-                // What it logs goes through Extism's memory.
-                self.store.data_mut().extism.begin(b"", Some(request.timeout));
+                self.begin_direct(request);
                 Ok(Way::Direct(function))
             }
             (encoding, ..) => Err(refused(format!("an Extism function takes JSON, not {encoding}"))),
         }
+    }
+
+    #[inline]
+    fn begin_direct(&mut self, request: &Request<'_>) {
+        // What it logs goes through Extism's memory.
+        self.store.data_mut().extism.begin(b"", Some(request.timeout));
     }
 
     fn end_export(
