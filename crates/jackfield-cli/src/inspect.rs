@@ -306,6 +306,9 @@ mod tests {
             demo:other/other@1.0.0
               fingerprint  none: only its name is known
               encodings    json
+
+            service proto.Feed
+              Watch(proto.Topic) returns (stream proto.News)
         "#]]
         .assert_eq(&view().text(Paint::PLAIN));
     }
@@ -362,6 +365,20 @@ mod tests {
                     "json"
                   ],
                   "description": null
+                }
+              ],
+              "services": [
+                {
+                  "name": "proto.Feed",
+                  "methods": [
+                    {
+                      "name": "Watch",
+                      "input": "proto.Topic",
+                      "output": "proto.News",
+                      "client_streaming": false,
+                      "server_streaming": true
+                    }
+                  ]
                 }
               ],
               "limits": {

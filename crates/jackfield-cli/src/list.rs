@@ -195,7 +195,7 @@ mod tests {
 
                 shadowed
                   english  more/english  by plugins/english/plugin.toml
-                {"plugins":[{"name":"english","version":"1.0.0","mechanism":"native","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"capabilities":["batch@2","greeting@1"],"source":"plugins/english/plugin.toml"},{"name":"greeter-python","version":"1.0.0","mechanism":"process","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"capabilities":[],"source":"plugins/greeter-python/plugin.toml"}],"refused":[{"name":"broken","path":"plugins/broken","reason":["plugins/broken/plugin.toml: cannot be read","permission denied"]}],"shadowed":[{"name":"english","path":"more/english","by":"plugins/english/plugin.toml"}]}
+                {"plugins":[{"name":"english","version":"1.0.0","mechanism":"native","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"services":[],"capabilities":["batch@2","greeting@1"],"source":"plugins/english/plugin.toml"},{"name":"greeter-python","version":"1.0.0","mechanism":"process","state":"ready","interfaces":["demo:greeter/greeter@1.0.0"],"services":[],"capabilities":[],"source":"plugins/greeter-python/plugin.toml"}],"refused":[{"name":"broken","path":"plugins/broken","reason":["plugins/broken/plugin.toml: cannot be read","permission denied"]}],"shadowed":[{"name":"english","path":"more/english","by":"plugins/english/plugin.toml"}]}
             "#]],
         );
     }
