@@ -220,6 +220,6 @@ where
     C::ResponseBody: tonic::codegen::Body<Data = tonic::codegen::Bytes> + Send + 'static,
     <C::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
 {
-    let answer = client.echo(Blob { data: data().into() }).await.expect("an echo");
+    let answer = client.echo(Blob { data: data() }).await.expect("an echo");
     assert_eq!(answer.get_ref().data.len(), 16);
 }
