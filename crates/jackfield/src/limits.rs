@@ -41,7 +41,8 @@ pub struct Limits {
     /// instance counts.
     pub calls_in_flight_max: usize,
     /// Bytes of arguments sent and not yet answered, of all calls of a plugin together. Default:
-    /// 64 MiB. A call with more waits its turn; a single call above it is refused. Enforced for
+    /// 64 MiB. A call with more waits, and smaller ones that fit go before it for a while; a single call above
+    /// it is refused. Enforced for
     /// `process` and `wasm`.
     pub call_bytes_in_flight_max: usize,
     /// Bytes of all linear memories of one instance together. Default: 256 MiB.
