@@ -51,14 +51,30 @@ macro_rules! tests {
 
 tests! {
     async fn a_program_that_is_asked_for_another_cookie() {
-        let other = Fixture::matrix("go").named("other").env("MATRIX_PLUGIN", "x");
-        let why = refusal(other.grpc("versions = [9]")).await;
-        // go-plugin takes its lowest version where none fits, and leaves the refusal to us.
-        assert_eq!(why, "it speaks version 2 of the application's protocol, this host speaks 9");
         let cookie = "cookie = { key = \"NO_SUCH\", value = \"x\" }\nversions = [2]";
         let stranger = Fixture::new(suite::Mechanism::Grpc, "matrix-go").named("stranger").grpc(cookie);
         let why = refusal(stranger).await;
         suite::says(&why, &["it ended before its handshake: exit status 1", "on stderr: ", "This binary is a plugin"]);
+    }
+
+    async fn a_program_of_another_version_of_the_application() {
+        // go-plugin takes its lowest version where none fits, and leaves the refusal to us.
+        let other = Fixture::matrix("go").named("other").grpc("versions = [9]");
+        check(other, expect!["it speaks version 2 of the application's protocol, this host speaks 9"]).await;
+    }
+
+    async fn a_program_that_does_not_serve_what_its_manifest_says() {
+        let description = suite::root().join("examples/greeter-api/greeter.json");
+        let more = "interfaces = [\"demo:greeter/greeter@1.0.0\"]\ndescriptions = [\"greeter.json\"]";
+        let fixture = go("liar").manifest(more);
+        let plugins = Plugins::with(go("good"));
+        plugins.add(fixture);
+        std::fs::copy(description, plugins.path().join("liar/greeter.json")).expect("a copy");
+        let host = in_time(plugins.host()).await;
+        let why = suite::refused(&host, "liar");
+        suite::says(&why, &["its manifest says `demo:greeter/greeter@1.0.0`", "`demo.greeter.v1.Greeter`"]);
+        suite::says(&why, &["it serves jackfield.matrix.v1.Matrix"]);
+        in_time(host.stop()).await;
     }
 
     async fn a_program_that_ends_with_success_and_without_a_line() {

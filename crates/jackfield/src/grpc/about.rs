@@ -125,7 +125,15 @@ async fn foreign(spec: &Spec, launched: &Launched, channel: &Channel) -> Result<
             let what = format!("it does not describe `{id}`, and its manifest names no description of it");
             return Err(GrpcError::About { what });
         };
-        functions.push(Some(service(interface, lock.as_ref())?));
+        let service = service(interface, lock.as_ref())?;
+        // Without reflection nothing is known, and the first call will tell.
+        let served: Vec<_> = services.info.iter().map(|service| &*service.name).collect();
+        if !served.is_empty() && !served.contains(&&*service.name()) {
+            let (name, served) = (service.name(), served.join(", "));
+            let what = format!("its manifest says `{id}`, which is the service `{name}`, and it serves {served}");
+            return Err(GrpcError::About { what });
+        }
+        functions.push(Some(service));
         interfaces.push(Offered { id: id.clone(), description: Some(Arc::new(interface.clone())), binary: true });
     }
     let about = About {

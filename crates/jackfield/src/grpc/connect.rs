@@ -14,15 +14,13 @@ use tokio::runtime::Handle;
 use super::launch::Launched;
 use super::{GrpcError, Output};
 use crate::log::PluginLog;
+use crate::program::Lines;
 
 /// A connection to a plugin.
 pub(super) struct Connected {
     pub(super) channel: Channel,
     pub(super) broker: Broker,
 }
-
-/// Longest line that a plugin prints which is logged in one piece.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Connects.
 pub(super) async fn connect(
@@ -88,35 +86,4 @@ async fn printed(channel: Channel, log: Arc<PluginLog>) {
     }
     out.end(|line| log.stray(line));
     err.end(|line| log.stderr(line));
-}
-
-/// Pieces of what is printed, put together to lines.
-#[derive(Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    fn take(&mut self, piece: &[u8], tell: impl Fn(&str)) {
-        self.0.extend_from_slice(piece);
-        let mut start = 0;
-        while let Some(end) = self.0[start..].iter().position(|byte| *byte == b'\n') {
-            line(&self.0[start..start + end], &tell);
-            start += end + 1;
-        }
-        self.0.drain(..start);
-        if self.0.len() >= LINE_BYTES_MAX {
-            self.end(tell);
-        }
-    }
-
-    fn end(&mut self, tell: impl Fn(&str)) {
-        line(&std::mem::take(&mut self.0), &tell);
-    }
-}
-
-fn line(line: &[u8], tell: &impl Fn(&str)) {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end();
-    if !text.is_empty() {
-        tell(text);
-    }
 }

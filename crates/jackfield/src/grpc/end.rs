@@ -62,15 +62,21 @@ impl Program {
         }
     }
 
-    /// Kills it when called, and may outlive this.
+    /// Kills it when called, and may outlive this. One that somebody else started is left alone, as by
+    /// [`Program::kill`].
     pub(super) fn killer(&self) -> Box<dyn FnOnce() + Send> {
         match self {
             Program::Started { child, .. } => Box::new(child.killer()),
-            Program::Attached { test: true, .. } => Box::new(|| {}),
-            Program::Attached { pid, .. } => {
-                let pid = *pid;
-                Box::new(move || signal(pid, true))
-            }
+            Program::Attached { .. } => Box::new(|| {}),
+        }
+    }
+
+    /// Kills it at once: its host is gone. One that we attached to only while it holds our connection, for then it
+    /// is the one we know.
+    pub(super) fn abandon(&self, channel: &Channel) {
+        match self {
+            Program::Attached { pid, test: false } if !channel.is_closed() => signal(*pid, true),
+            _ => self.killer()(),
         }
     }
 
@@ -127,6 +133,12 @@ impl Ended {
 
 /// Says why a session is over, once it is. None as long as it is not.
 pub(super) type Over = watch::Receiver<Option<Cause>>;
+
+/// Why a session is over whose connection just failed: the program's end is seen after that of its connection.
+pub(super) async fn why(mut over: Over) -> Option<Cause> {
+    let known = timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
+    known.ok()?.ok()?.clone()
+}
 
 /// Watches a program and its connection, and says once why they are over.
 pub(super) fn watch(

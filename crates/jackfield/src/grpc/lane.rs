@@ -24,20 +24,25 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status};
 
-use super::end::finish;
+use super::end::{finish, why};
+use super::status::hint;
 use crate::mechanism::{Outbound, answer};
 use crate::pending::{Answered, Pending};
-use crate::program::PIPE_GRACE;
 use crate::room::Taken;
 
 /// Room for what a message has beside its value.
 const ENVELOPE_BYTES: usize = 4096;
 
+/// A message that waits to be sent, and the room that it takes up until then. A call that is given up leaves its
+/// message behind: a plugin that reads nothing must not fill our memory with those.
+type Queued = (ChannelRequest, Option<Arc<Taken>>);
+
 /// The stream, with the calls on it.
 pub(super) struct Lane {
-    requests: UnboundedSender<ChannelRequest>,
+    requests: UnboundedSender<Queued>,
     pending: Pending,
     next_id: AtomicU64,
     answer_bytes_max: usize,
@@ -52,7 +57,8 @@ impl Lane {
         let client = PluginClient::new(channel.clone())
             .max_encoding_message_size(usize::MAX)
             .max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
-        runtime.spawn(Arc::clone(&lane).read(client, UnboundedReceiverStream::new(outgoing), end));
+        let outgoing = UnboundedReceiverStream::new(outgoing).map(|(request, _): Queued| request);
+        runtime.spawn(Arc::clone(&lane).read(client, outgoing, end));
         lane
     }
 
@@ -84,7 +90,8 @@ impl Lane {
         let id = request.id;
         let (answered, _) = self.pending.add(id)?;
         // If the stream is over, the answer says why, as soon as that is known.
-        let _ = self.requests.send(request);
+        let room = Arc::new(room);
+        let _ = self.requests.send((request, Some(Arc::clone(&room))));
         Ok(Call { id, encoding, answered, lane: Arc::clone(self), over: false, _room: room })
     }
 
@@ -92,7 +99,7 @@ impl Lane {
     async fn read(
         self: Arc<Self>,
         mut client: PluginClient<Channel>,
-        outgoing: UnboundedReceiverStream<ChannelRequest>,
+        outgoing: impl Stream<Item = ChannelRequest> + Send + 'static,
         end: End,
     ) {
         let mut request = Request::new(outgoing);
@@ -124,7 +131,7 @@ impl Lane {
         let settled = match Outcome::try_from(outcome) {
             Ok(Outcome::Ok) => encoded(true),
             Ok(Outcome::OwnError) => encoded(false),
-            Ok(Outcome::Unimplemented) => Err(Cause::Unimplemented { hint: why }),
+            Ok(Outcome::Unimplemented) => Err(Cause::Unimplemented { hint: hint(&why) }),
             Ok(Outcome::Refused) => Err(Cause::Refused { why }),
             Ok(Outcome::Failed) => Err(Cause::Refused { why: format!("it could not answer: {why}") }),
             Ok(Outcome::Panicked) => Err(Cause::Panicked { message: why }),
@@ -147,12 +154,8 @@ impl End {
     /// Why the stream has ended: the plugin's end, or else what the plugin did to it, which is its end, too. It
     /// was told how long an answer may be, so one that is longer is no mistake.
     async fn why(self, ended: Option<Status>) -> Cause {
-        let mut over = self.over.subscribe();
-        let known = tokio::time::timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
-        if let Ok(Ok(cause)) = known
-            && let Some(cause) = &*cause
-        {
-            return cause.clone();
+        if let Some(cause) = why(self.over.subscribe()).await {
+            return cause;
         }
         let what =
             ended.map_or_else(|| "the stream of its calls ended".to_owned(), |status| status.message().to_owned());
@@ -170,7 +173,7 @@ pub(super) struct Call {
     answered: Answered,
     lane: Arc<Lane>,
     over: bool,
-    _room: Taken,
+    _room: Arc<Taken>,
 }
 
 impl Drop for Call {
@@ -180,7 +183,7 @@ impl Drop for Call {
         }
         self.lane.pending.forget(self.id);
         let cancel = ChannelRequest { id: self.id, kind: Kind::Cancel.into(), ..ChannelRequest::default() };
-        let _ = self.lane.requests.send(cancel);
+        let _ = self.lane.requests.send((cancel, None));
     }
 }
 

@@ -16,15 +16,13 @@ use super::{GrpcError, Output};
 use crate::log::PluginLog;
 use crate::manifest::{GrpcSpec, Reattach, ReattachAddress};
 use crate::mechanism::Spec;
-use crate::program::{self, Child, PIPE_GRACE, ended};
+use crate::program::{self, Child, Lines, PIPE_GRACE, ended};
 
 /// Longest handshake. go-plugin's own host stops reading after 64 KiB.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a directory for sockets. A socket's address has room for 104 bytes on macOS and 108 on Linux,
 /// and a name in the directory is `plugin` and up to ten digits.
 const SOCKET_DIR_BYTES_MAX: usize = 85;
-/// Of a later line on stdout that is longer, so much is logged.
-const STRAY_SHOWN: usize = 1024;
 
 /// A program that listens.
 pub(super) struct Launched {
@@ -263,39 +261,29 @@ async fn first_line(stdout: &mut (impl AsyncRead + Unpin), child: &Child, read: 
 }
 
 /// Reads what comes after the handshake, line by line into the log, for as long as somebody writes.
-async fn drain(mut stdout: impl AsyncRead + Unpin, mut line: Vec<u8>, log: Arc<PluginLog>) {
+async fn drain(mut stdout: impl AsyncRead + Unpin, begun: Vec<u8>, log: Arc<PluginLog>) {
+    let mut lines = Lines::default();
+    lines.take(&begun, |line| log.stray(line));
     let mut chunk = vec![0; 16 * 1024];
-    let tell = |line: &[u8]| {
-        let text = String::from_utf8_lossy(&line[..line.len().min(STRAY_SHOWN)]);
-        if !text.trim_end().is_empty() {
-            log.stray(text.trim_end());
-        }
-    };
-    // A line may have no end: only what is shown of it is kept.
-    let mut cut = false;
-    loop {
-        while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            if !std::mem::take(&mut cut) {
-                tell(&line[..end]);
-            }
-            line.drain(..=end);
-        }
-        if line.len() > STRAY_SHOWN {
-            if !cut {
-                tell(&line);
-            }
-            cut = true;
-            line.clear();
-        }
-        match stdout.read(&mut chunk).await {
-            Ok(0) | Err(_) => break,
-            Ok(count) => line.extend_from_slice(&chunk[..count]),
-        }
+    while let Ok(read @ 1..) = stdout.read(&mut chunk).await {
+        lines.take(&chunk[..read], |line| log.stray(line));
     }
-    if !cut {
-        tell(&line);
-    }
+    lines.end(|line| log.stray(line));
 }
 
 /// What keeps a started program's stdin open.
 pub(super) type Stdin = Box<dyn AsyncWrite + Send + Unpin>;
+
+#[cfg(test)]
+mod tests {
+    use jackfield_grpc::handshake;
+
+    use crate::manifest::GrpcSpec;
+
+    #[test]
+    fn a_manifest_without_a_cookie_has_that_of_the_sdk() {
+        let GrpcSpec { cookie, versions, .. } = GrpcSpec::default();
+        let sdk = handshake::Cookie::jackfield();
+        assert_eq!((cookie.key, cookie.value, versions), (sdk.key, sdk.value, vec![handshake::JACKFIELD_APP_VERSION]));
+    }
+}

@@ -204,7 +204,7 @@ pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, Grpc
     };
     match ready(spec, &launched, &log, runtime, deadline).await {
         Ok((connected, about)) => {
-            let session = session::GrpcSession::new(spec, launched, connected, about, Arc::clone(&log), runtime)?;
+            let session = session::GrpcSession::new(spec, launched, connected, about, Arc::clone(&log), runtime);
             Ok(Started { session: Arc::new(session), log })
         }
         Err(error) => {

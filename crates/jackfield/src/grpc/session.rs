@@ -19,7 +19,6 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
-use super::GrpcError;
 use super::about::Known;
 use super::connect::Connected;
 use super::end::{self, Over, Program, finish};
@@ -31,7 +30,6 @@ use super::unary::{self, Service};
 use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::mechanism::{About, Boxed, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told};
-use crate::program::PIPE_GRACE;
 use crate::room::{self, Room};
 
 pub(super) struct GrpcSession {
@@ -59,7 +57,7 @@ impl GrpcSession {
         known: Known,
         log: Arc<PluginLog>,
         runtime: &Handle,
-    ) -> Result<Self, GrpcError> {
+    ) -> Self {
         let limits = spec.limits.clone();
         let answer_bytes_max = usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX);
         let Launched { program, version, sockets, .. } = launched;
@@ -68,7 +66,7 @@ impl GrpcSession {
         let Known { about, services, functions, lane } = known;
         let end = || lane::End { over: Arc::clone(&over), kill: program.killer() };
         let lane = lane.then(|| Lane::open(&connected.channel, answer_bytes_max, end(), runtime));
-        Ok(Self {
+        Self {
             about,
             program,
             connected,
@@ -82,7 +80,7 @@ impl GrpcSession {
             answer_bytes_max,
             runtime: runtime.clone(),
             _sockets: sockets,
-        })
+        }
     }
 
     /// Made here, since whoever polls a call may be on a thread without a runtime.
@@ -124,23 +122,17 @@ impl GrpcSession {
                 Ok(message) => service.answer(function, encoding, &message),
                 Err(status) => Err(match status::cause(&status, timeout, taken) {
                     Some(cause) => cause,
-                    None => why_over(over, &status).await,
+                    None => broken_off(over, &status).await,
                 }),
             }
         })))
     }
 }
 
-/// Why a connection failed: the plugin's end, as soon as it is known.
-async fn why_over(mut over: Over, status: &Status) -> Cause {
-    // The program's end is seen after that of its connection.
-    let known = tokio::time::timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
-    if let Ok(Ok(cause)) = known
-        && let Some(cause) = &*cause
-    {
-        return cause.clone();
-    }
-    Cause::Protocol { what: format!("the call broke off: {}", status.message()) }
+/// Why a call broke off.
+async fn broken_off(over: Over, status: &Status) -> Cause {
+    let what = || format!("the call broke off: {}", status.message());
+    end::why(over).await.unwrap_or_else(|| Cause::Protocol { what: what() })
 }
 
 impl Session for GrpcSession {
@@ -246,7 +238,7 @@ impl Session for GrpcSession {
     fn abandon(&self) {
         finish(&self.over, Cause::Unavailable { why: "its host is gone".to_owned() });
         self.connected.broker.close();
-        self.program.killer()();
+        self.program.abandon(&self.connected.channel);
         self.connected.channel.close();
     }
 
@@ -341,7 +333,7 @@ impl Answers {
                 self.state = State::Ended;
                 Some(Err(match status::said(&status, timeout, self.taken) {
                     Said::Told(told) => told,
-                    Said::Disconnected => Told::Failed(why_over(self.over.clone(), &status).await),
+                    Said::Disconnected => Told::Failed(broken_off(self.over.clone(), &status).await),
                 }))
             }
         }

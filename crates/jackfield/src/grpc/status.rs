@@ -90,7 +90,8 @@ fn failed(status: &Status, timeout: Duration, taken: Taken) -> Failed {
     Failed::Cause(cause)
 }
 
-fn hint(message: &str) -> String {
+/// What a plugin says of a function that it does not have.
+pub(super) fn hint(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 

@@ -31,6 +31,11 @@ impl Service {
         Ok(Self { schema, paths })
     }
 
+    /// `demo.greeter.v1.Greeter`.
+    pub(super) fn name(&self) -> String {
+        self.schema.full_name()
+    }
+
     /// The message that is sent.
     pub(super) fn arguments(&self, function: usize, encoding: Encoding, arguments: &[u8]) -> Result<Bytes, Cause> {
         let message = match encoding {

@@ -10,4 +10,8 @@ mod output;
 
 pub use child::Exit;
 pub(crate) use child::{Child, Pipes, command, ended, spawn};
-pub(crate) use output::PIPE_GRACE;
+#[cfg_attr(
+    not(feature = "grpc"),
+    allow(unused_imports, reason = "a program that speaks JSON has one stream of lines")
+)]
+pub(crate) use output::{Lines, PIPE_GRACE};

@@ -23,7 +23,7 @@ pub(super) async fn forward_stderr(
     mut exit: watch::Receiver<Option<Exit>>,
     done: watch::Sender<()>,
 ) {
-    let mut waiting = Vec::new();
+    let mut lines = Lines::default();
     let mut chunk = vec![0; LINE_BYTES_MAX];
     let mut exited = false;
     loop {
@@ -38,26 +38,41 @@ pub(super) async fn forward_stderr(
         if read == 0 {
             break;
         }
-        waiting.extend_from_slice(&chunk[..read]);
-        let mut start = 0;
-        while let Some(end) = waiting[start..].iter().position(|byte| *byte == b'\n') {
-            log_line(&log, &waiting[start..start + end]);
-            start += end + 1;
-        }
-        waiting.drain(..start);
-        if waiting.len() >= LINE_BYTES_MAX {
-            log_line(&log, &waiting);
-            waiting.clear();
-        }
+        lines.take(&chunk[..read], |line| log.stderr(line));
     }
-    log_line(&log, &waiting);
+    lines.end(|line| log.stderr(line));
     drop(done);
 }
 
-fn log_line(log: &PluginLog, line: &[u8]) {
+/// Pieces of what is printed, put together to lines. A line that is longer than 64 KiB is several.
+#[derive(Default)]
+pub(crate) struct Lines(Vec<u8>);
+
+impl Lines {
+    /// Takes a piece, and tells the lines that it ends.
+    pub(crate) fn take(&mut self, piece: &[u8], tell: impl Fn(&str)) {
+        self.0.extend_from_slice(piece);
+        let mut start = 0;
+        while let Some(end) = self.0[start..].iter().position(|byte| *byte == b'\n') {
+            tell_line(&self.0[start..start + end], &tell);
+            start += end + 1;
+        }
+        self.0.drain(..start);
+        if self.0.len() >= LINE_BYTES_MAX {
+            self.end(tell);
+        }
+    }
+
+    /// Tells what is left.
+    pub(crate) fn end(&mut self, tell: impl Fn(&str)) {
+        tell_line(&std::mem::take(&mut self.0), &tell);
+    }
+}
+
+fn tell_line(line: &[u8], tell: &impl Fn(&str)) {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_end();
     if !line.is_empty() {
-        log.stderr(line);
+        tell(line);
     }
 }

@@ -1,7 +1,7 @@
 //! What holds for every mechanism and encoding: the suite that a new mechanism has to pass.
 //!
-//! Not here: what holds where one instance makes several calls at once (`beside.rs`), what only one of them promises (`lifecycle_process.rs`, `native_crash.rs`) and what is
-//! refused (`bad_input_*.rs`).
+//! Not here: what holds where one instance makes several calls at once (`beside.rs`), what only one of them
+//! promises (`lifecycle_*`, `native_crash.rs`) and what is refused (`bad_input_*.rs`).
 
 #[path = "../../../../fixtures/api/arbitrary.rs"]
 mod arbitrary;

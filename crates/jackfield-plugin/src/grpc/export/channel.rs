@@ -149,9 +149,7 @@ impl Ticket {
             }
             Outcome::Dispatched(Dispatched::Ok) => (Ended::Ok, value, String::new()),
             Outcome::Dispatched(Dispatched::OwnError) => (Ended::OwnError, value, String::new()),
-            Outcome::Dispatched(Dispatched::Unimplemented) => {
-                (Ended::Unimplemented, Vec::new(), "no such function".to_owned())
-            }
+            Outcome::Dispatched(Dispatched::Unimplemented) => (Ended::Unimplemented, Vec::new(), String::new()),
             Outcome::Dispatched(Dispatched::BadArguments(why)) => (Ended::Refused, Vec::new(), why),
             Outcome::Dispatched(Dispatched::Failed(why)) => (Ended::Failed, Vec::new(), why),
             Outcome::Panicked(message) => (Ended::Panicked, Vec::new(), message),
