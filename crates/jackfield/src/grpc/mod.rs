@@ -35,7 +35,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
-use crate::program::{Exit, PIPE_GRACE};
+pub use crate::program::Exit;
+use crate::program::PIPE_GRACE;
 
 /// Why a program did not start as a gRPC plugin.
 #[derive(Debug, thiserror::Error)]

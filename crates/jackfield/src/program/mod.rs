@@ -9,9 +9,9 @@ mod child;
 mod output;
 
 pub use child::Exit;
-pub(crate) use child::{Child, Pipes, command, ended, spawn};
-#[cfg_attr(
-    not(feature = "grpc"),
-    allow(unused_imports, reason = "a program that speaks JSON has one stream of lines")
-)]
-pub(crate) use output::{Lines, PIPE_GRACE};
+#[cfg(feature = "process")]
+pub(crate) use child::Pipes;
+pub(crate) use child::{Child, command, ended, spawn};
+#[cfg(feature = "grpc")]
+pub(crate) use output::Lines;
+pub(crate) use output::PIPE_GRACE;
