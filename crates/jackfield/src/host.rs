@@ -23,6 +23,7 @@ use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
+use crate::log::PluginLog;
 use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
@@ -813,6 +814,7 @@ impl Loader {
                 grants: manifest.sandbox.clone(),
             },
             grpc: manifest.grpc.clone(),
+            log: Arc::new(PluginLog::new(&name)),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;

@@ -47,6 +47,8 @@ pub(crate) struct Spec {
     pub(crate) wasm: WasmSpec,
     /// What is said to a gRPC plugin.
     pub(crate) grpc: GrpcSpec,
+    /// Where its lines go.
+    pub(crate) log: Arc<PluginLog>,
 }
 
 /// What a manifest says of a plugin.
