@@ -23,10 +23,10 @@
     allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
 )]
 
+mod lifecycle;
 mod limits;
 mod log;
 mod manifest;
-#[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
 
 mod mechanism;
@@ -72,10 +72,12 @@ pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
     call::{Cause, Failure},
 };
+pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
 pub use limits::Limits;
 pub use manifest::{
-    Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
-    MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
+    Cookie, Grants, GrpcSpec, Instances, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest, ManifestError,
+    ManifestProblem, MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism,
+    WasmAbi, parse_duration,
 };
 pub use mechanism::{MethodInfo, ServiceInfo};
 pub use observe::Calls;
