@@ -29,6 +29,9 @@ mod log;
 mod manifest;
 mod private_dir;
 
+#[allow(dead_code, reason = "the host does not use it yet")]
+mod restarts;
+
 mod mechanism;
 
 #[cfg(any(feature = "process", feature = "wasm"))]
