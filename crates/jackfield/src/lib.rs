@@ -30,6 +30,8 @@ mod manifest;
 mod private_dir;
 
 #[allow(dead_code, reason = "the host does not use it yet")]
+mod breaker;
+#[allow(dead_code, reason = "the host does not use it yet")]
 mod restarts;
 
 mod mechanism;
