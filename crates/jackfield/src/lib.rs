@@ -28,9 +28,13 @@ mod limits;
 mod log;
 mod manifest;
 mod private_dir;
+#[allow(dead_code, reason = "the host does not use it yet")]
+mod state_file;
 
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod breaker;
+#[allow(dead_code, reason = "the host does not use it yet")]
+mod crash;
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod restarts;
 
@@ -68,6 +72,7 @@ mod discover;
 mod host;
 
 pub use call::{CallOptions, Client};
+pub use crash::{CrashExit, CrashNext, CrashPhase, CrashReport, LikelyLimit};
 pub use discover::Shadowed;
 pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
 pub use exchange::ValueStream;
