@@ -36,6 +36,8 @@ mod breaker;
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod crash;
 #[allow(dead_code, reason = "the host does not use it yet")]
+mod quarantine;
+#[allow(dead_code, reason = "the host does not use it yet")]
 mod restarts;
 
 mod mechanism;
@@ -92,6 +94,7 @@ pub use manifest::{
 pub use mechanism::{MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
+pub use quarantine::Quarantined;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;
