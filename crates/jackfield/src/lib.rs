@@ -36,6 +36,8 @@ mod breaker;
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod crash;
 #[allow(dead_code, reason = "the host does not use it yet")]
+mod journal;
+#[allow(dead_code, reason = "the host does not use it yet")]
 mod quarantine;
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod restarts;
