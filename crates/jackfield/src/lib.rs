@@ -33,7 +33,7 @@ mod state_file;
 
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod breaker;
-#[allow(dead_code, reason = "the host does not use it yet")]
+#[allow(dead_code, unused_imports, reason = "the host does not use it yet")]
 mod crash;
 #[allow(dead_code, reason = "the host does not use it yet")]
 mod journal;
