@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod grpc;
 mod instances;
+mod lifecycle;
 mod limits;
 mod sandbox;
 mod units;
@@ -33,6 +34,7 @@ pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
 pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};
 pub use instances::{Instances, PoolSpec};
+pub use lifecycle::LifecycleSpec;
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
 pub use units::{UnitError, parse_duration};
@@ -99,6 +101,9 @@ pub struct Manifest {
     pub capabilities: Vec<Capability>,
     /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
     pub limits: LimitsSpec,
+    /// `[lifecycle]` and `[reload]`. Default: those of the host. One that the mechanism has no use for is
+    /// refused.
+    pub lifecycle: LifecycleSpec,
 }
 
 /// Most bytes of a manifest or of an interface description that are read.
@@ -145,7 +150,7 @@ impl Manifest {
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 16] = [
+        const KEYS: [&str; 18] = [
             "name",
             "version",
             "description",
@@ -162,6 +167,8 @@ impl Manifest {
             "descriptions",
             "capabilities",
             "limits",
+            "lifecycle",
+            "reload",
         ];
         let mut keys = Keys::new("", table, &KEYS)?;
         // What is absent has no place; the start of the file is where an editor opens it.
@@ -184,6 +191,8 @@ impl Manifest {
         let (abi, instances, sandbox) = (fitting("abi")?, fitting("instances")?, fitting("sandbox")?);
         let grpc = fitting("grpc")?;
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
+        let lifecycle = keys.take("lifecycle").map(Named::table).transpose()?;
+        let reload = keys.take("reload").map(Named::table).transpose()?;
         Ok(Self {
             name,
             version,
@@ -201,6 +210,7 @@ impl Manifest {
             descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
             limits: limits.transpose()?.unwrap_or_default(),
+            lifecycle: LifecycleSpec::read(lifecycle, reload, mechanism)?,
         })
     }
 
@@ -223,6 +233,7 @@ impl Manifest {
             descriptions: Vec::new(),
             capabilities: Vec::new(),
             limits: LimitsSpec::default(),
+            lifecycle: LifecycleSpec::default(),
         }
     }
 }
