@@ -13,9 +13,8 @@ use crate::types::{TypeDef, TypeRef, Types, is_reserved};
 /// A named, versioned set of functions, with the types they use.
 ///
 /// The JSON of it is the form in which a plugin reports it (`docs/protocol.md`). The *canonical
-/// form* is that JSON without what no value depends on, documentation, marks and spaces; its SHA-256 is
-/// the [`Fingerprint`]. Members that are not known here are passed over, so that a later version may
-/// add some.
+/// form* is that JSON without documentation, marks and spaces; its SHA-256 is the [`Fingerprint`]. Members
+/// that are not known here are passed over, so that a later version may add some.
 ///
 /// ```
 /// let greeter = jackfield_protocol::Interface::from_json(r#"{

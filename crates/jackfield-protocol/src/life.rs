@@ -59,8 +59,12 @@ mod tests {
     #[test]
     fn the_interface_is_what_was_published() {
         let life = <dyn Life>::interface().expect("a description");
-        expect![[r#""#]].assert_eq(&life.canonical());
-        expect![[r#""#]].assert_eq(&life.fingerprint().to_string());
+        expect![[
+            r#"{"interface":"jackfield:plugin/life@1.0.0","types":{"state-snapshot":{"record":[{"name":"schema-version","type":"u32"},{"name":"data","type":"list<u8>"}]}},"functions":[{"name":"health","result":"result<_, string>"},{"name":"export-state","result":"result<option<state-snapshot>, string>"},{"name":"import-state","params":[{"name":"state","type":"state-snapshot"}],"result":"result<_, string>"}]}"#
+        ]]
+        .assert_eq(&life.canonical());
+        expect!["f909c40e7274a2df4d96a97669d77bdf594741d0c729874f0846d880f1b7ef50"]
+            .assert_eq(&life.fingerprint().to_string());
         assert!(life.functions.iter().all(|function| function.idempotent));
     }
 
