@@ -88,7 +88,8 @@ fn what_dies_of_what_is_as_the_table_says() {
         let fault = fault.to_str().expect("text").parse::<usize>().expect("a number");
         live_through(FAULTS[fault].1);
     }
-    let cells: Vec<(&Row, usize)> = ROWS.iter().flat_map(|row| (0..FAULTS.len()).map(move |fault| (row, fault))).collect();
+    let cells: Vec<(&Row, usize)> =
+        ROWS.iter().flat_map(|row| (0..FAULTS.len()).map(move |fault| (row, fault))).collect();
     let left = Mutex::new(cells.iter().enumerate());
     let seen = Mutex::new(vec![String::new(); cells.len()]);
     // Most of a cell's time is waiting.

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use fixtures_api::misbehave::Misbehave;
 use jackfield::Manifest;
 use suite::processes::{Mark, Signal, children, guards, kill, runs, signal, without_guard};
 use suite::{Fixture, Mechanism, Plugins, eventually, fixtures, root};
@@ -97,7 +96,7 @@ fn be_killed_if_asked_to() {
     let host = builder.build_blocking().expect("a host");
     assert!(host.refused().is_empty(), "{:?}", host.refused());
     for plugin in host.plugins().iter().filter(|plugin| plugin.name().starts_with("sdk")) {
-        suite::misbehave(&host, plugin.name()).blocking().spawn_grandchild().expect("a call").expect("a grandchild");
+        suite::misbehave(&host, plugin.name()).blocking().spawn_grandchild().expect("a grandchild");
     }
     println!("\nREADY");
     loop {
@@ -254,7 +253,8 @@ fn a_guard_ends_with_the_last_program_and_200_of_them_leave_nothing() {
         assert_eq!(fs::read_dir(temporary.path()).expect("a directory").count(), 0, "nothing is left");
         return;
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let open = || fs::read_dir("/proc/self/fd").expect("/proc").count();
     let mut at_first = 0;
     for cycle in 0..CYCLES {
