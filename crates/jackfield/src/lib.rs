@@ -59,6 +59,8 @@ mod exchange;
 mod call;
 
 mod discover;
+#[cfg(feature = "watch")]
+mod watch;
 
 mod host;
 
