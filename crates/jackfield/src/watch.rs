@@ -3,7 +3,7 @@
 //! What the operating system reports says only when to look, and is looked for in directories, never at files: a
 //! file that is replaced takes a watch on it along. What counts is what a look shows; there is one now and then in
 //! any case, so that nothing is missed where nothing is reported: on network file systems, in some containers, after an
-//! overflow. A plugin is told of when it is still and two reads of its files agree (`watch/settle.rs`), and never while
+//! overflow, and outside Linux. A plugin is told of when it is still and two reads of its files agree (`watch/settle.rs`), and never while
 //! a program that was seen writing one of them has not closed it (Linux).
 //!
 //! A plugin's files are its manifest and what that names, or the file without one. What else lies beside them may
@@ -11,6 +11,7 @@
 //!
 //! Not here: what is done about a change (`host.rs`).
 
+mod events;
 mod places;
 mod settle;
 
@@ -20,8 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
-
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 
 use places::Places;
 pub(crate) use settle::Pace;
@@ -115,7 +114,7 @@ struct Hints {
     look: bool,
     /// Files that were written and not closed since.
     written: BTreeSet<PathBuf>,
-    /// What was deleted or renamed since the last look. A directory among it is not watched any more.
+    /// Directories that are not watched any more since the last look.
     removed: BTreeSet<PathBuf>,
 }
 
@@ -143,33 +142,36 @@ impl Signal {
         }
     }
 
-    fn take(&self, reported: notify::Result<notify::Event>) {
+    /// A file was written, by somebody who has it open still.
+    fn written(&self, file: PathBuf) {
+        self.hint(|hints| _ = hints.written.insert(file));
+    }
+
+    /// Whoever wrote a file has closed it, or it is another one now.
+    fn closed(&self, file: &Path) {
+        self.hint(|hints| _ = hints.written.remove(file));
+    }
+
+    fn changed(&self) {
+        self.hint(|_| {});
+    }
+
+    /// Nothing is reported of a directory any more: it is gone.
+    fn unwatched(&self, dir: PathBuf) {
+        self.hint(|hints| {
+            hints.written.retain(|file| !file.starts_with(&dir));
+            hints.removed.insert(dir);
+        });
+    }
+
+    /// Reports were lost. Who closed his file may be among them.
+    fn lost(&self) {
+        self.hint(|hints| hints.written.clear());
+    }
+
+    fn hint(&self, note: impl FnOnce(&mut Hints)) {
         let mut hints = self.hints();
-        match reported {
-            Ok(event) => {
-                if event.need_rescan() {
-                    // Who closed his file may be among what was lost.
-                    hints.written.clear();
-                }
-                match event.kind {
-                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                        hints.written.retain(|file| !event.paths.contains(file));
-                    }
-                    // Our own reads.
-                    EventKind::Access(_) => return,
-                    EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                        hints.written.retain(|file| !event.paths.contains(file));
-                        hints.removed.extend(event.paths);
-                    }
-                    // Elsewhere nobody reports that a file is closed.
-                    EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") => {
-                        hints.written.extend(event.paths);
-                    }
-                    _ => {}
-                }
-            }
-            Err(_) => hints.written.clear(),
-        }
+        note(&mut hints);
         hints.look = true;
         self.changed.notify_all();
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hmac_sha256::Hash;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Signal;
+use super::events::Events;
 use super::settle::{Digest, Pace, Shape, Stamp};
 use crate::discover::{Discovery, directories, discover};
 
@@ -22,7 +22,7 @@ pub(super) struct Places {
     dirs: Vec<PathBuf>,
     explicit: Vec<PathBuf>,
     /// `None` where the operating system reports nothing.
-    events: Option<RecommendedWatcher>,
+    events: Option<Events>,
     /// Which directory is watched under each path: another one may have taken its place.
     watched: BTreeMap<PathBuf, Option<Identity>>,
     /// Whether a directory is not watched that should be.
@@ -34,8 +34,7 @@ type Identity = [u64; 2];
 
 impl Places {
     pub(super) fn new(dirs: Vec<PathBuf>, explicit: Vec<PathBuf>, signal: Arc<Signal>) -> Self {
-        let events = notify::recommended_watcher(move |reported| signal.take(reported)).ok();
-        Self { dirs, explicit, events, watched: BTreeMap::new(), blind: false }
+        Self { dirs, explicit, events: Events::new(signal), watched: BTreeMap::new(), blind: false }
     }
 
     /// As where nothing is reported.
@@ -52,11 +51,9 @@ impl Places {
     }
 
     /// Looks at all plugins, and watches the directories that matter to them from then on. Gives the files of each
-    /// plugin that is there, whole or not. What is or was in `removed` is not watched any more.
+    /// plugin that is there, whole or not. The directories `removed` are not watched any more.
     pub(super) fn look(&mut self, removed: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Shape> {
-        let is_removed = |dir: &Path| dir.ancestors().any(|dir| removed.contains(dir));
-        let gone: Vec<PathBuf> = self.watched.keys().filter(|dir| is_removed(dir)).cloned().collect();
-        self.unwatch(gone);
+        self.unwatch(removed.iter().cloned().collect());
         loop {
             let mut seen = Seen::default();
             seen.look(&self.dirs, &self.explicit);
@@ -71,8 +68,7 @@ impl Places {
         for dir in dirs {
             self.watched.remove(&dir);
             if let Some(events) = &mut self.events {
-                // A directory that was deleted is not watched any more, whatever we think.
-                let _ = events.unwatch(&dir);
+                events.unwatch(&dir);
             }
         }
     }
@@ -92,7 +88,7 @@ impl Places {
             if self.watched.contains_key(&dir) {
                 continue;
             }
-            match events.watch(&dir, RecursiveMode::NonRecursive) {
+            match events.watch(&dir) {
                 Ok(()) => {
                     self.watched.insert(dir, identity);
                     added = true;

@@ -287,10 +287,15 @@ fn where_nothing_is_reported_it_is_looked() {
 fn a_watch_that_is_dropped_ends() {
     let mut watched = Watched::new(pace(), two);
     watched.in_between("1");
-    watched.watcher = None;
-    // The thread has gone, with what it told to.
+    let signal = Arc::downgrade(&watched.watcher.take().expect("a watch").signal);
+    // The thread that looks has gone, with what it told to; then the one that is told of events.
     let ended = watched.told.recv_timeout(DEADLINE);
     assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected));
+    let deadline = Instant::now() + DEADLINE;
+    while signal.strong_count() > 0 {
+        assert!(Instant::now() < deadline, "a thread is left");
+        thread::yield_now();
+    }
 }
 
 #[test]
