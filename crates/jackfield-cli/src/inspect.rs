@@ -98,7 +98,7 @@ impl View {
             mechanism: info.mechanism.as_str(),
             state: info.state.as_str(),
             why: match &info.state {
-                State::Failed { why } => Some(why.clone()),
+                State::Failed { why, .. } | State::Quarantined { why } => Some(why.clone()),
                 _ => None,
             },
             source: info.source.display().to_string(),

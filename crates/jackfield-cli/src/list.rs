@@ -60,12 +60,13 @@ struct Shadowed {
 
 impl Listing {
     fn of(host: &Host) -> Self {
-        let refused = host.refused().iter().map(|refused| Refused {
+        let (refused, shadowed) = (host.refused(), host.shadowed());
+        let refused = refused.iter().map(|refused| Refused {
             name: refused.name.clone(),
             path: refused.path.display().to_string(),
             reason: report::chain(&refused.reason),
         });
-        let shadowed = host.shadowed().iter().map(|shadowed| Shadowed {
+        let shadowed = shadowed.iter().map(|shadowed| Shadowed {
             name: shadowed.name.clone(),
             path: shadowed.path.display().to_string(),
             by: shadowed.by.display().to_string(),

@@ -170,7 +170,7 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 /// The plugin at a path, the reason why it is none, or `None` when it does not even look like one.
-fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
+pub(crate) fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(source) => return Some(Err(FileError::Unreadable { source }.into())),

@@ -23,11 +23,18 @@
     allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
 )]
 
+mod lifecycle;
 mod limits;
 mod log;
 mod manifest;
-#[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
+mod state_file;
+
+mod breaker;
+mod crash;
+mod journal;
+mod quarantine;
+mod restarts;
 
 mod mechanism;
 
@@ -52,6 +59,7 @@ pub mod wasm;
 mod error;
 
 mod observe;
+mod life;
 mod plugin;
 
 mod exchange;
@@ -62,26 +70,36 @@ mod discover;
 #[cfg(feature = "watch")]
 mod watch;
 
+mod event;
+mod reload;
+mod supervise;
+
 mod host;
 
 pub use call::{CallOptions, Client};
+pub use crash::{CrashExit, CrashNext, CrashPhase, CrashReport, LikelyLimit};
 pub use discover::Shadowed;
-pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
+pub use error::{EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
+pub use event::Event;
 pub use exchange::ValueStream;
-pub use host::{Host, HostBuilder, Select};
+pub use host::{Host, HostBuilder, Rescanned, Select};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
     call::{Cause, Failure},
 };
+pub use life::{Rest, State};
+pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
 pub use limits::Limits;
 pub use manifest::{
-    Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
-    MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
+    Cookie, Grants, GrpcSpec, Instances, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest, ManifestError,
+    ManifestProblem, MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism,
+    WasmAbi, parse_duration,
 };
-pub use mechanism::{MethodInfo, ServiceInfo};
+pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
-pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
+pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
+pub use quarantine::Quarantined;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 pub use library::libraries_loaded;
 
-use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 
 /// Why a shared library was not loaded.
@@ -96,7 +95,7 @@ pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
     let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;
     file::check(&bytes)?;
     let copy = store::private_copy(&spec.cache_dir, &bytes, &spec.entry)?;
-    let log = Arc::new(PluginLog::new(&spec.name));
+    let log = Arc::clone(&spec.log);
     let registered = library::load(&copy, &log)?;
     let session = session::NativeSession::new(registered, spec.limits.answer_bytes_max)?;
     Ok(Started { session: Arc::new(session), log })

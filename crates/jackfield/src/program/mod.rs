@@ -8,9 +8,9 @@
 mod child;
 mod output;
 
-pub use child::Exit;
 #[cfg(feature = "process")]
 pub(crate) use child::Pipes;
+pub use crate::mechanism::Exit;
 pub(crate) use child::{Child, command, ended, spawn};
 #[cfg(feature = "grpc")]
 pub(crate) use output::Lines;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::watch;
 
-use super::child::{Exit, ended};
+use super::child::ended;
 use crate::log::PluginLog;
+use crate::mechanism::Exit;
 
 /// Longest line kept in one piece, as in go-plugin.
 const LINE_BYTES_MAX: usize = 64 * 1024;
