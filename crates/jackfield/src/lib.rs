@@ -23,8 +23,9 @@
     allow(dead_code, reason = "what the mechanisms share is not used in full by each of them")
 )]
 
-mod lifecycle;
 mod limits;
+
+mod lifecycle;
 mod log;
 mod manifest;
 mod private_dir;

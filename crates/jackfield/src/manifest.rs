@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod grpc;
 mod instances;
+mod lifecycle;
 mod limits;
 mod sandbox;
 mod units;
@@ -33,6 +34,7 @@ pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
 pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};
 pub use instances::{Instances, PoolSpec};
+pub use lifecycle::LifecycleSpec;
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
 pub use units::{UnitError, parse_duration};
@@ -101,6 +103,9 @@ pub struct Manifest {
     pub capabilities: Vec<Capability>,
     /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
     pub limits: LimitsSpec,
+    /// `[lifecycle]` and `[reload]`. Default: those of the host. One that the mechanism has no use for is
+    /// refused.
+    pub lifecycle: LifecycleSpec,
 }
 
 /// Most bytes of a manifest or of an interface description that are read.
@@ -147,7 +152,7 @@ impl Manifest {
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 16] = [
+        const KEYS: [&str; 18] = [
             "name",
             "version",
             "description",
@@ -164,6 +169,8 @@ impl Manifest {
             "descriptions",
             "capabilities",
             "limits",
+            "lifecycle",
+            "reload",
         ];
         let mut keys = Keys::new("", table, &KEYS)?;
         // What is absent has no place; the start of the file is where an editor opens it.
@@ -188,6 +195,8 @@ impl Manifest {
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
         let described = list(keys.take("descriptions"), |item| described(directory, item))?;
         let (description_files, descriptions) = described.into_iter().unzip();
+        let lifecycle = keys.take("lifecycle").map(Named::table).transpose()?;
+        let reload = keys.take("reload").map(Named::table).transpose()?;
         Ok(Self {
             name,
             version,
@@ -206,6 +215,7 @@ impl Manifest {
             description_files,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
             limits: limits.transpose()?.unwrap_or_default(),
+            lifecycle: LifecycleSpec::read(lifecycle, reload, mechanism)?,
         })
     }
 
@@ -229,6 +239,7 @@ impl Manifest {
             description_files: Vec::new(),
             capabilities: Vec::new(),
             limits: LimitsSpec::default(),
+            lifecycle: LifecycleSpec::default(),
         }
     }
 

@@ -96,6 +96,7 @@ fn unsafe_code_is_fenced() {
         "crates/jackfield-plugin/src/native.rs",
         "crates/jackfield-plugin/src/wasm/abi.rs",
         "crates/jackfield-protocol/src/native.rs",
+        "crates/jackfield/src/journal/map.rs",
         "crates/jackfield/src/native/library.rs",
         "crates/jackfield/src/wasm/cache.rs",
         // Writes the entries of a shared library into the crates of plugins.
@@ -227,6 +228,10 @@ fn public_types_may_go_to_other_threads() {
     check::<jackfield::Comparison>();
     check::<jackfield::Capability>();
     check::<jackfield::Calls>();
+    check::<jackfield::CrashReport>();
+    check::<jackfield::Lifecycle>();
+    check::<jackfield::LifecycleSpec>();
+    check::<jackfield::Quarantined>();
 }
 
 /// An application awaits calls in tasks of its own.
