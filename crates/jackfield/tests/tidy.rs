@@ -54,8 +54,8 @@ fn crates_depend_on_those_before_them_alone() {
         all.filter(|name| name.starts_with("jackfield") || root().join("examples").join(name).exists()).collect()
     };
     for (manifest, expected) in [
-        ("crates/jackfield-protocol", &[][..]),
-        ("crates/jackfield-macros", &[]),
+        ("crates/jackfield-macros", &[][..]),
+        ("crates/jackfield-protocol", &["jackfield-macros"]),
         ("crates/jackfield-grpc", &[]),
         ("crates/jackfield-plugin", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),
         ("crates/jackfield", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub(crate) mod grpc;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
+pub(crate) mod versions;
 #[cfg(feature = "wasm")]
 pub(crate) mod wat;
 pub(crate) mod watch;
