@@ -29,7 +29,7 @@ use settle::Settle;
 /// The plugins whose files have changed and are whole again, or gone.
 ///
 /// Of the others nothing is said: one of them may be half written at this moment, and is not to be loaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settled(BTreeSet<PathBuf>);
 
 impl Settled {
