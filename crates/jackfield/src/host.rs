@@ -324,6 +324,11 @@ impl Inner {
     }
 
     async fn rescan(&self) -> Rescanned {
+        self.rescan_those(|_| true).await
+    }
+
+    /// Looks again at the plugins whose manifests or files are `those`. Others are as they were, whatever lies there.
+    async fn rescan_those(&self, those: impl Fn(&Path) -> bool) -> Rescanned {
         let _scanning = self.scanning.lock().await;
         let (dirs, paths) = (self.dirs.clone(), self.paths.clone());
         let looked = self.loader.runtime.spawn_blocking(move || discover(&dirs, &paths)).await;
@@ -340,7 +345,9 @@ impl Inner {
                 found.refused.iter().any(|refused| source.starts_with(&refused.path))
             };
             let is_gone = |plugin: &Plugin| !names.iter().any(|name| name == plugin.name()) && !unreadable(plugin);
-            let gone: Vec<_> = registry.plugins.values().filter(|plugin| is_gone(plugin)).cloned().collect();
+            let is_asked = |plugin: &Plugin| those(&plugin.shared.identity().source);
+            let gone = registry.plugins.values().filter(|plugin| is_gone(plugin) && is_asked(plugin));
+            let gone: Vec<_> = gone.cloned().collect();
             for plugin in &gone {
                 registry.plugins.remove(plugin.name());
                 registry.seen.remove(plugin.name());
@@ -365,7 +372,9 @@ impl Inner {
                 let registry = self.registry();
                 (registry.plugins.get(&name).cloned(), registry.seen.get(&name).cloned())
             };
-            if seen.is_some_and(|seen| seen.is(&stamp)) {
+            let asked = those(found.source.path())
+                || plugin.as_ref().is_some_and(|plugin| those(&plugin.shared.identity().source));
+            if !asked || seen.is_some_and(|seen| seen.is(&stamp)) {
                 continue;
             }
             match plugin {
@@ -667,6 +676,11 @@ impl HostBuilder {
             records: Arc::new(records),
             journal,
         });
+        // Before it is looked what is there, so that no change falls between.
+        #[cfg(feature = "watch")]
+        let begun = self.watch.then(|| {
+            crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default())
+        });
         let found = discover(&self.dirs, &self.paths);
         let inner = Arc::new(Inner {
             dirs: self.dirs,
@@ -698,7 +712,7 @@ impl HostBuilder {
             }
         }
         #[cfg(feature = "watch")]
-        let watcher = self.watch.then(|| watch(&inner)).transpose()?;
+        let watcher = begun.map(|begun| rescan_when_told(begun, &inner)).transpose()?;
         Ok(Host {
             inner,
             runtime: None,
@@ -708,17 +722,22 @@ impl HostBuilder {
     }
 }
 
-/// Rescans when files have changed, as long as the host is there.
+/// Looks again at plugins whose files have changed, as long as the host is there.
 #[cfg(feature = "watch")]
-fn watch(inner: &Arc<Inner>) -> std::io::Result<crate::watch::Watcher> {
+fn rescan_when_told(begun: crate::watch::Beginning, inner: &Arc<Inner>) -> std::io::Result<crate::watch::Watcher> {
     let host = Arc::downgrade(inner);
     let runtime = inner.loader.runtime.clone();
-    let rescan = move || {
-        if let Some(host) = host.upgrade() {
-            host.loader.runtime.clone().spawn(async move { host.rescan().await });
-        }
-    };
-    crate::watch::start(inner.dirs.clone(), inner.paths.clone(), &runtime, rescan).map_err(std::io::Error::other)
+    begun.tell(move |settled| {
+        let Some(host) = host.upgrade() else { return };
+        let settled = settled.clone();
+        let (running, over) = std::sync::mpsc::channel::<()>();
+        runtime.spawn(async move {
+            host.rescan_those(|source| settled.concerns(source)).await;
+            drop(running);
+        });
+        // Until it is over, or the runtime is: what changes meanwhile is told together.
+        let _ = over.recv();
+    })
 }
 
 /// Starts plugins, and knows what all of them have in common.

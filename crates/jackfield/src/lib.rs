@@ -68,6 +68,8 @@ mod exchange;
 mod call;
 
 mod discover;
+#[cfg(feature = "watch")]
+mod watch;
 
 mod event;
 mod reload;

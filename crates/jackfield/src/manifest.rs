@@ -97,6 +97,8 @@ pub struct Manifest {
     /// `descriptions`: files with interface descriptions as JSON, under the rules of `entry`, for a
     /// plugin that reports only names. Default: none. Here they are read.
     pub descriptions: Vec<Interface>,
+    /// Where they were read.
+    description_files: Vec<PathBuf>,
     /// `capabilities`: `batch@2`. Default: not declared. The plugin must report each of them.
     pub capabilities: Vec<Capability>,
     /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
@@ -191,6 +193,8 @@ impl Manifest {
         let (abi, instances, sandbox) = (fitting("abi")?, fitting("instances")?, fitting("sandbox")?);
         let grpc = fitting("grpc")?;
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
+        let described = list(keys.take("descriptions"), |item| described(directory, item))?;
+        let (description_files, descriptions) = described.into_iter().unzip();
         let lifecycle = keys.take("lifecycle").map(Named::table).transpose()?;
         let reload = keys.take("reload").map(Named::table).transpose()?;
         Ok(Self {
@@ -207,7 +211,8 @@ impl Manifest {
             sandbox: sandbox.map(|sandbox| Grants::read(sandbox, directory)).transpose()?.unwrap_or_default(),
             grpc: grpc.map(|grpc| GrpcSpec::read(grpc, directory)).transpose()?.unwrap_or_default(),
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
-            descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
+            descriptions,
+            description_files,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
             limits: limits.transpose()?.unwrap_or_default(),
             lifecycle: LifecycleSpec::read(lifecycle, reload, mechanism)?,
@@ -231,10 +236,18 @@ impl Manifest {
             grpc: GrpcSpec::default(),
             interfaces: Vec::new(),
             descriptions: Vec::new(),
+            description_files: Vec::new(),
             capabilities: Vec::new(),
             limits: LimitsSpec::default(),
             lifecycle: LifecycleSpec::default(),
         }
+    }
+
+    /// The files that a plugin is made of beside its manifest: its entry, and what else the manifest names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let GrpcSpec { descriptor_set, lock, .. } = &self.grpc;
+        let more = self.description_files.iter().chain(descriptor_set).chain(lock);
+        [&self.entry].into_iter().chain(more).map(PathBuf::as_path)
     }
 }
 
@@ -401,7 +414,7 @@ fn texts(written: Named, wrong: impl Fn(&str) -> Option<String>) -> Result<BTree
     Ok(texts)
 }
 
-fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
+fn described(directory: &Path, written: &Named) -> Result<(PathBuf, Interface), Fault> {
     let file = entry::inside(directory, written)?;
     let path = || written.text().unwrap_or_default().to_owned();
     let fault = |why: String| written.fault(ManifestProblem::Path { key: written.key.clone(), path: path(), why });
@@ -410,7 +423,10 @@ fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
         problem => fault(problem.to_string()),
     })?;
     let text = String::from_utf8(bytes).map_err(|_| fault("is not UTF-8".to_owned()))?;
-    Interface::from_json(&text).map_err(|source| written.fault(ManifestProblem::Description { path: path(), source }))
+    match Interface::from_json(&text) {
+        Ok(described) => Ok((file, described)),
+        Err(source) => Err(written.fault(ManifestProblem::Description { path: path(), source })),
+    }
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {
