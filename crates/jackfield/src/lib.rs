@@ -24,6 +24,8 @@
 )]
 
 mod limits;
+pub mod rfc3339;
+
 mod log;
 mod manifest;
 #[cfg(any(feature = "native", feature = "wasm"))]
@@ -73,6 +75,7 @@ pub use jackfield_protocol::{
     call::{Cause, Failure},
 };
 pub use limits::Limits;
+pub use log::{LogLevel, LogLine};
 pub use manifest::{
     Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
     MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,

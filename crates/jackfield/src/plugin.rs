@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::limits::Limits;
+use crate::log::LogLine;
 use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::observe::{Calls, Counters};
@@ -56,6 +57,12 @@ impl Plugin {
     /// The last lines that the plugin wrote to stderr or logged, at most `count`.
     pub fn log_tail(&self, count: usize) -> Vec<String> {
         self.shared.log_tail(count)
+    }
+
+    /// The last lines of its present or last session, with time and level, at most `count`. What it printed on
+    /// stdout is among them.
+    pub fn log_lines(&self, count: usize) -> Vec<LogLine> {
+        self.shared.last().log.lines(count)
     }
 }
 
