@@ -75,7 +75,8 @@ pub use jackfield_protocol::{
     call::{Cause, Failure},
 };
 pub use limits::Limits;
-pub use log::{LogLevel, LogLine};
+pub use log::{LogLevel, LogLine, UnknownLogLevel};
+pub use manifest::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use manifest::{
     Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
     MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,

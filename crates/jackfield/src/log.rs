@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -60,6 +61,22 @@ pub enum LogLevel {
     Debug,
     /// Every step.
     Trace,
+}
+
+/// A [`LogLevel`] that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is none of `error`, `warn`, `info`, `debug`, `trace`")]
+pub struct UnknownLogLevel {
+    text: String,
+}
+
+impl FromStr for LogLevel {
+    type Err = UnknownLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
+        let all = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+        all.into_iter().find(|level| level.as_str() == text).ok_or(UnknownLogLevel { text: text.to_owned() })
+    }
 }
 
 impl LogLevel {
