@@ -140,7 +140,7 @@ pub(crate) fn log_of_service(format: LogFormat, level: LogLevel) {
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     match format {
-        LogFormat::Text => log.with_timer(Clock).with_target(false).with_ansi(false).init(),
+        LogFormat::Text => log.with_timer(Clock).with_target(false).init(),
         LogFormat::Json => log.event_format(JsonLines).init(),
     }
 }
