@@ -32,14 +32,14 @@ pub(crate) fn run(place: &Where, state_dir: Option<&Path>, crashes: &args::Crash
 /// Reports of plugins that died, oldest first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Crashed {
-    crashes: Vec<Arc<CrashReport>>,
+    crashes: Vec<CrashReport>,
 }
 
 impl Crashed {
     /// Of `plugin`, or of all.
-    pub(crate) fn of(mut crashes: Vec<Arc<CrashReport>>, plugin: Option<&str>) -> Self {
-        crashes.retain(|report| plugin.is_none_or(|plugin| plugin == report.plugin));
-        Self { crashes }
+    pub(crate) fn of(crashes: &[Arc<CrashReport>], plugin: Option<&str>) -> Self {
+        let wanted = crashes.iter().filter(|report| plugin.is_none_or(|plugin| plugin == report.plugin));
+        Self { crashes: wanted.map(|report| CrashReport::clone(report)).collect() }
     }
 
     fn text(&self) -> String {

@@ -129,7 +129,7 @@ impl Own {
     }
 
     pub(crate) fn crashes(&self, plugin: Option<&str>) -> Crashed {
-        Crashed::of(self.host.crashes(), plugin)
+        Crashed::of(&self.host.crashes(), plugin)
     }
 
     pub(crate) fn health(&self) -> Health {

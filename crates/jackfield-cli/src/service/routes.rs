@@ -6,7 +6,7 @@ use anyhow::Error;
 use axum::Router;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::{StatusCode, Uri};
 use jackfield::{CallOptions, parse_duration};
@@ -150,12 +150,6 @@ pub(super) fn options(timeout: Option<&str>) -> Result<CallOptions, Fault> {
     let timeout = timeout.map(parse_duration).transpose();
     let timeout = timeout.map_err(|error| Fault::new(Kind::BadRequest, format!("`timeout`: {error}")))?;
     Ok(CallOptions { timeout })
-}
-
-impl IntoResponse for Box<Fault> {
-    fn into_response(self) -> Response {
-        (*self).into_response()
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use expect_test::expect;
 use serde_json::Value;
 
-use service::{Place, Service, until};
+use service::{Place, Service, lives, until};
 
 // ---- The same as without a service ---------------------------------------------------------------
 
@@ -154,7 +154,7 @@ fn sigterm_ends_calls_first_and_leaves_nothing_behind() {
     service.signal("TERM");
     assert_eq!(call.line_with("done"), "\"done\"");
     assert_eq!((call.wait(), follow.wait(), service.wait()), (0, 0, 0));
-    assert!(!fs::exists(format!("/proc/{process}")).expect("proc"), "process {process} is left");
+    assert!(!lives(process), "process {process} is left");
     assert_eq!(place.files(), ["plugins"]);
 }
 
@@ -171,7 +171,7 @@ fn a_second_signal_ends_at_once_and_leaves_nothing_behind_either() {
     service.line_with("ending: no more requests");
     service.signal("INT");
     assert_eq!(service.wait(), 0);
-    until("the plugin is gone", || !fs::exists(format!("/proc/{process}")).expect("proc"));
+    until("the plugin is gone", || !lives(process));
     assert_eq!(place.files(), ["jackfield.toml", "plugins"]);
 }
 

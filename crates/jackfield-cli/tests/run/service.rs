@@ -180,6 +180,13 @@ impl Drop for Running {
     }
 }
 
+/// Whether a process is there and is not just waiting to be forgotten.
+pub fn lives(process: u64) -> bool {
+    let output = Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output();
+    let state = String::from_utf8(output.expect("`ps` is there").stdout).expect("UTF-8");
+    !matches!(state.trim().chars().next(), None | Some('Z'))
+}
+
 pub fn signal(name: &str, process: u64) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.expect("`kill` is there").success(), "SIG{name} to {process}");
