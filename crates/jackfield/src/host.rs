@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
-use crate::log::PluginLog;
+use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
 use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
@@ -213,6 +213,11 @@ impl Host {
     /// What happens to plugins from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.loader.records.events()
+    }
+
+    /// What plugins print and log from now on. A listener that is slow misses lines, and is told how many.
+    pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
+        self.inner.loader.lines.subscribe()
     }
 
     /// Stops every plugin: calls under way and then the plugin itself each get `stop_grace` to end.
@@ -675,6 +680,7 @@ impl HostBuilder {
             runtime,
             records: Arc::new(records),
             journal,
+            lines: broadcast::Sender::new(LIVE_LINES_MAX),
         });
         // Before it is looked what is there, so that no change falls between.
         #[cfg(feature = "watch")]
@@ -750,6 +756,8 @@ struct Loader {
     runtime: Handle,
     records: Arc<Records>,
     journal: Journal,
+    /// What plugins print and log, for whoever listens.
+    lines: broadcast::Sender<LogLine>,
 }
 
 impl Loader {
@@ -833,7 +841,7 @@ impl Loader {
                 grants: manifest.sandbox.clone(),
             },
             grpc: manifest.grpc.clone(),
-            log: Arc::new(PluginLog::new(&name)),
+            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;

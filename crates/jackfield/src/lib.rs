@@ -25,6 +25,8 @@
 
 mod limits;
 
+pub mod rfc3339;
+
 mod lifecycle;
 mod log;
 mod manifest;
@@ -92,6 +94,8 @@ pub use jackfield_protocol::{
 pub use life::{Rest, State};
 pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
 pub use limits::Limits;
+pub use log::{LogLevel, LogLine, UnknownLogLevel};
+pub use manifest::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use manifest::{
     Cookie, Grants, GrpcSpec, Instances, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest, ManifestError,
     ManifestProblem, MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism,
