@@ -198,6 +198,8 @@ pub struct HostBuilder {
     encoding: Option<Encoding>,
     only: Option<String>,
     required: Vec<Capability>,
+    #[cfg(feature = "wasm")]
+    functions: Vec<crate::host_function::HostFunction>,
 }
 
 impl HostBuilder {
@@ -254,6 +256,15 @@ impl HostBuilder {
         self
     }
 
+    /// Offers a function of the application's to Extism plugins. A plugin gets it if its manifest grants it, by
+    /// `host_functions` in `[sandbox]`. Of two with one name, the later one is offered.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn host_function(mut self, function: crate::host_function::HostFunction) -> Self {
+        self.functions.push(function);
+        self
+    }
+
     /// Finds and loads the plugins, side by side. A plugin that cannot be loaded is in
     /// [`Host::refused`]; it never keeps the others from being loaded.
     ///
@@ -289,6 +300,8 @@ impl HostBuilder {
         let cache_dir = self.cache_dir.unwrap_or_else(default_cache_dir);
         let turns = Arc::new(Semaphore::new(STARTS_AT_ONCE));
         let mut starts = JoinSet::new();
+        #[cfg(feature = "wasm")]
+        let functions: Arc<[_]> = self.functions.into();
         let names = found.found.iter().map(|found| found.manifest.name.clone()).collect();
         for Found { manifest, source } in found.found {
             if self.only.as_ref().is_some_and(|only| *only != manifest.name) {
@@ -312,6 +325,8 @@ impl HostBuilder {
                     config: manifest.config.clone(),
                     abi: manifest.abi,
                     grants: manifest.sandbox.clone(),
+                    #[cfg(feature = "wasm")]
+                    functions: Arc::clone(&functions),
                 },
                 grpc: manifest.grpc.clone(),
             };

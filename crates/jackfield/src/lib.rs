@@ -29,6 +29,9 @@ mod manifest;
 #[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
 
+#[cfg(feature = "wasm")]
+mod host_function;
+
 mod mechanism;
 
 #[cfg(any(feature = "process", feature = "wasm"))]
@@ -67,6 +70,10 @@ pub use discover::Shadowed;
 pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
 pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Select};
+#[cfg(feature = "wasm")]
+pub use host_function::{
+    HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType,
+};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
