@@ -33,8 +33,8 @@ use tonic::{Code, Status};
 use tower_service::Service;
 
 use crate::net::Stream;
-use driver::Driver;
 pub use body::ResponseBody;
+use driver::Driver;
 pub use request::ResponseFuture;
 pub use sink::{Opening, Sink};
 

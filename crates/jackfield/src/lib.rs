@@ -71,9 +71,7 @@ pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
 pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Select};
 #[cfg(feature = "wasm")]
-pub use host_function::{
-    HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType,
-};
+pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,

@@ -239,9 +239,10 @@ async fn a_function_that_the_manifest_does_not_grant_is_refused_with_what_would_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_that_waits_ends_with_the_call_and_keeps_no_other_from_running() {
-    let plugins = Plugins::with(Fixture::new(Mechanism::Extism, "guest-c").manifest(
-        "sandbox.host_functions = [\"kv_read\"]\ninstances = { pool = { max = 4 } }",
-    ));
+    let plugins = Plugins::with(
+        Fixture::new(Mechanism::Extism, "guest-c")
+            .manifest("sandbox.host_functions = [\"kv_read\"]\ninstances = { pool = { max = 4 } }"),
+    );
     let waits = HostFunction::bytes_async("kv_read", async |[key]: [Vec<u8>; 1]| {
         if key == b"forever" {
             std::future::pending::<()>().await;

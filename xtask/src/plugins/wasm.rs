@@ -21,7 +21,9 @@ pub(crate) fn c_module(source: &Path, debug: bool, dir: &Path) -> Result<(), Err
     clang.args(["-mbulk-memory", "-Wl,--no-entry"]);
     match debug {
         // The same text of a trap, wherever the repository lies.
-        true => clang.args(["-g", "-fdebug-compilation-dir=.", &format!("-ffile-prefix-map={}/=", paths::root().display())]),
+        true => {
+            clang.args(["-g", "-fdebug-compilation-dir=.", &format!("-ffile-prefix-map={}/=", paths::root().display())])
+        }
         false => clang.arg("-Wl,--strip-all"),
     };
     clang.arg("-o").arg(&made).arg(source);

@@ -155,7 +155,7 @@ async fn call_async(
 ) -> wasmtime::Result<()> {
     let Run::Later(run) = &function.run else { unreachable!("it was linked as what it is") };
     let taken: Result<Vec<_>, _> = {
-        // The call's name is of no use here: nothing of the application's looks at it.
+        // Nothing of the application's looks at who calls, or at the time.
         let call = HostCall::new("", None, &mut caller.data_mut().extism.memory);
         params.iter().map(|param| call.read(number(param)).map(<[u8]>::to_vec)).collect()
     };
