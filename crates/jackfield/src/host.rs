@@ -550,6 +550,8 @@ pub struct HostBuilder {
     encoding: Option<Encoding>,
     only: Option<String>,
     required: Vec<Capability>,
+    #[cfg(feature = "wasm")]
+    functions: Vec<crate::host_function::HostFunction>,
 }
 
 impl HostBuilder {
@@ -631,6 +633,15 @@ impl HostBuilder {
         self
     }
 
+    /// Offers a function of the application's to Extism plugins. A plugin gets it if its manifest grants it, by
+    /// `host_functions` in `[sandbox]`. Of two with one name, the later one is offered.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn host_function(mut self, function: crate::host_function::HostFunction) -> Self {
+        self.functions.push(function);
+        self
+    }
+
     /// Finds and loads the plugins, side by side. A plugin that cannot be loaded is in
     /// [`Host::refused`]; it never keeps the others from being loaded.
     ///
@@ -680,6 +691,8 @@ impl HostBuilder {
             runtime,
             records: Arc::new(records),
             journal,
+            #[cfg(feature = "wasm")]
+            functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),
         });
         // Before it is looked what is there, so that no change falls between.
@@ -756,6 +769,9 @@ struct Loader {
     runtime: Handle,
     records: Arc<Records>,
     journal: Journal,
+    /// What plugins of Extism may be lent.
+    #[cfg(feature = "wasm")]
+    functions: Arc<[crate::host_function::HostFunction]>,
     /// What plugins print and log, for whoever listens.
     lines: broadcast::Sender<LogLine>,
 }
@@ -839,6 +855,8 @@ impl Loader {
                 config: manifest.config.clone(),
                 abi: manifest.abi,
                 grants: manifest.sandbox.clone(),
+                #[cfg(feature = "wasm")]
+                functions: Arc::clone(&self.functions),
             },
             grpc: manifest.grpc.clone(),
             log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),

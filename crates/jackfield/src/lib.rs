@@ -39,6 +39,9 @@ mod journal;
 mod quarantine;
 mod restarts;
 
+#[cfg(feature = "wasm")]
+mod host_function;
+
 mod mechanism;
 
 #[cfg(any(feature = "process", feature = "wasm"))]
@@ -86,6 +89,8 @@ pub use error::{EnableError, FileError, GetError, LoadError, Refused, ReloadErro
 pub use event::Event;
 pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Rescanned, Select};
+#[cfg(feature = "wasm")]
+pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
