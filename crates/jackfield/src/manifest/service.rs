@@ -7,8 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::MechanismKind;
 use super::document::{Keys, Named, Table};
 use super::error::{Fault, ManifestError};
+use super::lifecycle::LifecycleSpec;
 use super::limits::LimitsSpec;
 use crate::log::LogLevel;
 
@@ -50,6 +52,8 @@ pub struct ServiceConfig {
     pub log_level: Option<LogLevel>,
     /// `[limits]`: for plugins whose manifests say nothing else, as far as their mechanisms have a use for them.
     pub limits: LimitsSpec,
+    /// `[lifecycle]` and `[reload]`: the same for what happens when a plugin dies, idles, or is replaced.
+    pub lifecycle: LifecycleSpec,
 }
 
 impl ServiceConfig {
@@ -73,8 +77,18 @@ impl ServiceConfig {
     }
 
     fn from_table(table: Table, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 8] =
-            ["plugins", "listen", "token_file", "state_dir", "cache_dir", "watch", "log", "limits"];
+        const KEYS: [&str; 10] = [
+            "plugins",
+            "listen",
+            "token_file",
+            "state_dir",
+            "cache_dir",
+            "watch",
+            "log",
+            "limits",
+            "lifecycle",
+            "reload",
+        ];
         let mut keys = Keys::new("", table, &KEYS)?;
         let path = |written: &Named| path(directory, written);
         let plugins = super::list(keys.take("plugins"), path)?;
@@ -90,7 +104,11 @@ impl ServiceConfig {
         }
         let limits = keys.take("limits").map(|limits| LimitsSpec::read_for_all(limits.table()?));
         let limits = limits.transpose()?.unwrap_or_default();
-        Ok(Self { plugins, listen, token_file, state_dir, cache_dir, watch, log_format, log_level, limits })
+        let mut table = |key| keys.take(key).map(Named::table).transpose();
+        let (lifecycle, reload) = (table("lifecycle")?, table("reload")?);
+        // A program has a use for all of them; whoever has none passes over it.
+        let lifecycle = LifecycleSpec::read(lifecycle, reload, MechanismKind::Process)?;
+        Ok(Self { plugins, listen, token_file, state_dir, cache_dir, watch, log_format, log_level, limits, lifecycle })
     }
 }
 
@@ -261,6 +279,12 @@ mod tests {
             ]],
         );
         check("watch = 1", expect!["DIR/jackfield.toml:1:9: `watch` is true or false, got the integer 1"]);
+        check(
+            "[lifecycle]\nrestart = 'sometimes'",
+            expect![[
+                r#"DIR/jackfield.toml:2:11: `lifecycle.restart`: "sometimes" is none of `never`, `on-failure`, `always`"#
+            ]],
+        );
         check(
             "[limits]\nanswer_bytes = 0",
             expect!["DIR/jackfield.toml:2:16: `limits.answer_bytes`: 0 bytes; the least is 1"],
