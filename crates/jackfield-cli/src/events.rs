@@ -53,7 +53,9 @@ impl Happened {
         let (name, what) = match event {
             Event::Ready { generation, version, .. } => ("ready", format!("{version}, generation {generation}")),
             Event::Died(report) => ("died", report.to_string()),
-            Event::NotStarted { why, again: Some(again), .. } => ("not-started", format!("{why}; again in {again:.1?}")),
+            Event::NotStarted { why, again: Some(again), .. } => {
+                ("not-started", format!("{why}; again in {again:.1?}"))
+            }
             Event::NotStarted { why, again: None, .. } => ("not-started", why.clone()),
             Event::Quarantined { why, .. } => ("quarantined", why.clone()),
             Event::Reloaded(reloaded) => ("reloaded", Swap::of(reloaded).words()),

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use jackfield::{
-    Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, PluginInfo, ReloadSpec, ServiceInfo, State, Status, rfc3339,
+    Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, PluginInfo, ReloadSpec, ServiceInfo, State, Status,
+    rfc3339,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

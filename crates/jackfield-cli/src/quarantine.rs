@@ -33,10 +33,12 @@ pub(crate) fn run(
         (None | Some(QuarantineVerb::List), None, Some(directory)) => {
             show(&SetAside { quarantined: records(directory)?.quarantined() }, out)
         }
-        (Some(QuarantineVerb::Lift { plugin }), None, Some(directory)) => match records(directory)?.lift_quarantine(plugin) {
-            true => out.text(&format!("{}: not quarantined any more\n", plain(plugin))).map(|()| Outcome::Done),
-            false => Err(Told::new(Kind::NotQuarantined, format!("plugin `{plugin}` is not quarantined")).into()),
-        },
+        (Some(QuarantineVerb::Lift { plugin }), None, Some(directory)) => {
+            match records(directory)?.lift_quarantine(plugin) {
+                true => out.text(&format!("{}: not quarantined any more\n", plain(plugin))).map(|()| Outcome::Done),
+                false => Err(Told::new(Kind::NotQuarantined, format!("plugin `{plugin}` is not quarantined")).into()),
+            }
+        }
         (_, None, None) => Err(nobody("quarantine").into()),
     }
 }

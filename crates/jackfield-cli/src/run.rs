@@ -88,7 +88,8 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
         tracing::info!("looking through the plugin directories again");
         let service = Arc::clone(&service);
         // Beside: whoever wants the end need not wait for it.
-        tokio::spawn(async move { service.own().rescan().await.text().lines().for_each(|line| tracing::info!("{line}"));
+        tokio::spawn(async move {
+            service.own().rescan().await.text().lines().for_each(|line| tracing::info!("{line}"));
         });
     }
     tracing::info!("ending: no more requests, the plugins end their calls");

@@ -94,7 +94,8 @@ impl ServiceConfig {
         let plugins = super::list(keys.take("plugins"), path)?;
         let listen = super::list(keys.take("listen"), |written| address(directory, written))?;
         let mut one_path = |key| keys.take(key).as_ref().map(path).transpose();
-        let (token_file, state_dir, cache_dir) = (one_path("token_file")?, one_path("state_dir")?, one_path("cache_dir")?);
+        let (token_file, state_dir, cache_dir) =
+            (one_path("token_file")?, one_path("state_dir")?, one_path("cache_dir")?);
         let watch = keys.take("watch").map(|watch| watch.boolean()).transpose()?;
         let (mut log_format, mut log_level) = (None, None);
         if let Some(log) = keys.take("log") {
@@ -253,10 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
-        check(
-            "plugin = ['a']",
-            expect!["DIR/jackfield.toml:1:1: unknown key `plugin`; did you mean `plugins`?"],
-        );
+        check("plugin = ['a']", expect!["DIR/jackfield.toml:1:1: unknown key `plugin`; did you mean `plugins`?"]);
         check("plugins = 'a'", expect![[r#"DIR/jackfield.toml:1:11: `plugins` is a list, got the string "a""#]]);
         check("plugins = ['']", expect!["DIR/jackfield.toml:1:12: `plugins[0]`: an empty path"]);
         check(
