@@ -129,6 +129,7 @@ impl Run {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    early: Option<String>,
     seen: Vec<String>,
 }
 
@@ -140,18 +141,24 @@ impl Running {
         std::thread::spawn(move || {
             BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, early: None, seen: Vec::new() }
     }
 
     /// Waits for a line that contains `part`.
     pub(crate) fn line_with(&mut self, part: &str) -> String {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.early.take().map_or_else(|| self.lines.recv_timeout(PATIENCE), Ok) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => self.seen.push(line),
                 Err(error) => panic!("no line with {part:?} ({error}); there were {:#?}", self.seen),
             }
         }
+    }
+
+    /// Whether a line has come. It is still there for [`Running::line_with`].
+    pub(crate) fn has_line(&mut self) -> bool {
+        self.early = self.early.take().or_else(|| self.lines.recv_timeout(Duration::from_millis(200)).ok());
+        self.early.is_some()
     }
 
     /// Waits for the end, and gives the exit code; -1 if it was a signal.
