@@ -38,6 +38,7 @@ mod crash;
 mod journal;
 mod quarantine;
 mod restarts;
+mod state_dir;
 
 #[cfg(feature = "wasm")]
 mod host_function;
@@ -110,6 +111,7 @@ pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 pub use quarantine::Quarantined;
+pub use state_dir::StateDir;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

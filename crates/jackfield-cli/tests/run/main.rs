@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod http;
+mod life;
 mod service;
 
 use std::fs;
@@ -102,7 +103,7 @@ fn a_host_that_is_not_there_is_said_to_be_not_there() {
 // ---- What plugins say ------------------------------------------------------------------------------
 
 /// Says what it is told, and waits as long as it is told.
-const SLOW: &str = r#"
+pub(crate) const SLOW: &str = r#"
 import json, sys, time
 out, sys.stdout = sys.stdout, sys.stderr
 hello = {"protocol": "1.0", "plugin": {"name": "slow", "version": "1.0.0"}, "interfaces": ["demo:slow/slow@1.0.0"]}
