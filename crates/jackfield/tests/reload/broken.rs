@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use fixtures_api::versioned::Mode;
-use jackfield::{Canary, Event, Lifecycle, Limits};
+use jackfield::{Canary, Event, Lifecycle, ReloadError};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -42,6 +42,14 @@ fn ways(mechanism: Mechanism) -> Vec<(New, &'static str, &'static str)> {
         ways.push((New::Build(Mode::Hangs), "canary", ""));
     }
     ways
+}
+
+/// At which step it failed, and which generation was kept.
+fn step_of(error: &ReloadError) -> (&'static str, Option<u64>) {
+    match error {
+        ReloadError::Failed { step, kept, .. } => (step.as_str(), *kept),
+        other => panic!("{other}"),
+    }
 }
 
 /// Puts the new version in the place of the old one.
@@ -94,7 +102,8 @@ each_mechanism! {
             tokio::task::block_in_place(|| put_new(&plugins, mechanism, &new));
             let error = in_time(host.reload("p")).await.expect_err("it is no good");
             let text = chain(&error);
-            says(&text, &["`p`", step, what]);
+            assert_eq!(step_of(&error), (step, Some(1)), "{text}");
+            says(&text, &["`p`", what]);
             assert_eq!(plugin.whoami().await, Ok(old.clone()), "{text}");
             let info = handle.info();
             let is_as_it_was = (info.state.as_str(), info.generation, info.process) == ("ready", 1, process);
