@@ -170,7 +170,7 @@ impl Keeper {
                 Wake::Proven => self.core.proven(),
                 Wake::LookIfIdle => self.core.stop_if_idle().await,
                 Wake::Seen(doubt) => self.core.seen(doubt),
-                Wake::Drained => {}
+                Wake::Drained => self.core.count_live(),
                 Wake::Over => return self.core.leave(),
             }
         }

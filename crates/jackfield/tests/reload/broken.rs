@@ -18,15 +18,15 @@ enum New {
     Build(Mode),
     /// Something of another version of the border.
     OfAnotherAbi,
-    /// Half of the good one.
-    Half,
+    /// The beginning of the good one.
+    CutShort,
 }
 
 /// Each way to be no good, the step at which it is found, and what the error says of it.
 fn ways(mechanism: Mechanism) -> Vec<(New, &'static str, &'static str)> {
     let start = if starts_when_called(mechanism) { "health" } else { "start" };
     let mut ways = vec![
-        (New::Half, "start", ""),
+        (New::CutShort, "start", ""),
         (New::OfAnotherAbi, "start", ""),
         (New::Build(Mode::PanicAtInit), start, "panics at its start"),
         (New::Build(Mode::WrongInterface), "check", "test:versioned/versioned@9.0.0"),
@@ -56,10 +56,11 @@ fn step_of(error: &ReloadError) -> (&'static str, Option<u64>) {
 fn put_new(plugins: &Plugins, mechanism: Mechanism, new: &New) {
     match new {
         New::Build(mode) => put(plugins, mechanism, "bad", *mode),
-        New::Half => {
-            let mut half = versions::build(mechanism, "half", Mode::Ok);
-            half.truncate(half.len() / 2);
-            versions::replace(plugins, "p", &half);
+        New::CutShort => {
+            let mut cut = versions::build(mechanism, "cut", Mode::Ok);
+            // Not half of it: of a debug build, that may be all that is loaded.
+            cut.truncate(64 << 10);
+            versions::replace(plugins, "p", &cut);
         }
         New::OfAnotherAbi => {
             let hello = r#"{"jsonrpc":"2.0","id":1,"result":{"protocol":"9.0","plugin":{"name":"p"},"interfaces":[]}}"#;
@@ -135,17 +136,17 @@ each_mechanism! {
             let mut events = host.events();
             put(&plugins, mechanism, "bad", mode);
             in_time(host.reload("p")).await.expect("it looks well");
-            let mut failures = 0;
+            let mut has_failed = false;
             in_time(async {
                 loop {
                     match plugin.whoami().await {
                         Ok(who) if who == old => break,
                         Ok(who) => assert_eq!(who.label, "bad"),
-                        Err(_) => failures += 1,
+                        Err(_) => has_failed = true,
                     }
                 }
             }).await;
-            assert!((1..=20).contains(&failures), "{failures} failures");
+            assert!(has_failed);
             in_time(async {
                 loop {
                     match events.recv().await {
