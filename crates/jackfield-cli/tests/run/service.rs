@@ -53,9 +53,18 @@ impl Place {
 
     /// Puts a built plugin into the directory.
     pub(crate) fn link(&self, name: &str) {
-        let (from, to) = (built().join(name), self.path("plugins").join(name));
+        self.copy(&built().join(name), name);
+    }
+
+    /// Puts a built fixture into the directory.
+    pub(crate) fn fixture(&self, name: &str) {
+        self.copy(&built().with_file_name("fixtures").join(name), name);
+    }
+
+    fn copy(&self, from: &Path, name: &str) {
+        let to = self.path("plugins").join(name);
         fs::create_dir(&to).expect("a directory");
-        for file in fs::read_dir(from).expect("it is built") {
+        for file in fs::read_dir(from).expect("`cargo xtask plugins` has built it") {
             let file = file.expect("a file");
             fs::copy(file.path(), to.join(file.file_name())).expect("copied");
         }
