@@ -60,6 +60,11 @@ fn locked(interface: &Interface, file: &Path) -> Result<String> {
 
 /// The interface called `name`, or the only one.
 fn choose<'a>(view: &'a View, name: Option<&str>) -> Result<&'a InterfaceView> {
+    // Who does not say which means the plugin's own, and not what each plugin may offer beside.
+    let own = view.interfaces.iter().filter(|offered| !offered.id.to_string().starts_with("jackfield:plugin/"));
+    if let (None, [only]) = (name, &*own.collect::<Vec<_>>()) {
+        return Ok(only);
+    }
     let ids: Vec<_> = view.interfaces.iter().map(|offered| &offered.id).collect();
     let chosen = pick(&ids, name).map_err(|what| {
         let offered: Vec<_> = ids.iter().map(ToString::to_string).collect();

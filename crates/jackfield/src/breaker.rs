@@ -32,7 +32,7 @@ pub(crate) struct Breaker {
 
 /// What a breaker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BreakerState {
+pub enum BreakerState {
     /// Every call goes through.
     Closed,
     /// No call does.
@@ -43,7 +43,7 @@ pub(crate) enum BreakerState {
 
 impl BreakerState {
     /// `closed`, `open`, `half-open`.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             BreakerState::Closed => "closed",
             BreakerState::Open => "open",

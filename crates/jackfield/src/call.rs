@@ -151,7 +151,9 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
         },
         Door::Shut(cause) => return Err(unavailable(cause)),
         // What the next generation offers is seen when it is there; a call then says what is wrong with it.
-        Door::Waits => shared.last().ok_or_else(|| unavailable(Cause::Unavailable { why: shared.state().to_string() }))?,
+        Door::Waits => {
+            shared.last().ok_or_else(|| unavailable(Cause::Unavailable { why: shared.state().to_string() }))?
+        }
     };
     if let Some((required, offered)) = generation.about.lacks(&wanted.capabilities) {
         return Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered });
@@ -532,9 +534,7 @@ async fn call_dynamic(
         Err(cause) => {
             return match exchange::find(&lease.about, function) {
                 Some(method) => exchange::one(shared, lease, timeout, function, method, arguments).await,
-                None if lease.about.interfaces.is_empty() => {
-                    Err(fail(None, exchange::unknown(&lease.about, function)))
-                }
+                None if lease.about.interfaces.is_empty() => Err(fail(None, exchange::unknown(&lease.about, function))),
                 None => Err(fail(None, cause)),
             };
         }

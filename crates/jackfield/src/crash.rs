@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::MechanismKind;
-use crate::state_file::time;
+use crate::rfc3339;
 
 pub(crate) use kept::Crashes;
 pub use limit::LikelyLimit;
@@ -55,7 +55,7 @@ pub struct CrashReport {
     #[serde(rename = "uptime_ms", with = "millis")]
     pub uptime: Duration,
     /// When it ended.
-    #[serde(with = "time")]
+    #[serde(with = "rfc3339")]
     pub at: SystemTime,
     /// The functions it was asked for and had not answered, with the number of calls of each.
     pub calls_in_flight: BTreeMap<String, usize>,
@@ -163,7 +163,7 @@ impl fmt::Display for CrashReport {
         if let Some(hash) = &self.hash {
             write!(f, ", sha256 {}", hash.get(..12).unwrap_or(hash))?;
         }
-        write!(f, ") died at {} after {:.1?} {}: {}", time::text(self.at), self.uptime, self.doing(), self.how)?;
+        write!(f, ") died at {} after {:.1?} {}: {}", rfc3339::text(self.at), self.uptime, self.doing(), self.how)?;
         if let CrashExit::Signal { core_dumped: true, .. } = self.exit {
             f.write_str(", core dumped")?;
         }

@@ -1,9 +1,11 @@
 //! What happens to plugins, told as it happens to whoever listens.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tracing::Level;
 
 use crate::crash::{CrashReport, Crashes};
 use crate::life::Rest;
@@ -111,6 +113,64 @@ impl Event {
             | Event::Removed { plugin } => plugin,
         }
     }
+
+    /// What kind of thing: `ready`, `died`, `not-started`, `quarantined`, `reloaded`, `reload-failed`, `swapped-back`,
+    /// `hangs`, `stopped`, `refused`, `removed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Ready { .. } => "ready",
+            Event::Died(_) => "died",
+            Event::NotStarted { .. } => "not-started",
+            Event::Quarantined { .. } => "quarantined",
+            Event::Reloaded(_) => "reloaded",
+            Event::ReloadFailed { .. } => "reload-failed",
+            Event::SwappedBack { .. } => "swapped-back",
+            Event::Hangs { .. } => "hangs",
+            Event::Stopped { .. } => "stopped",
+            Event::Refused { .. } => "refused",
+            Event::Removed { .. } => "removed",
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            Event::Quarantined { .. } => Level::ERROR,
+            Event::Died(_)
+            | Event::NotStarted { .. }
+            | Event::ReloadFailed { .. }
+            | Event::SwappedBack { .. }
+            | Event::Hangs { .. }
+            | Event::Refused { .. } => Level::WARN,
+            Event::Ready { .. } | Event::Reloaded(_) | Event::Stopped { .. } | Event::Removed { .. } => Level::INFO,
+        }
+    }
+}
+
+/// What happened, without the plugin and the kind.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Ready { generation, version, .. } => write!(f, "{version}, generation {generation}"),
+            Event::Died(report) => write!(f, "{report}"),
+            Event::NotStarted { why, again: Some(again), .. } => write!(f, "{why}; again in {again:.1?}"),
+            Event::Reloaded(reloaded) => write!(f, "{reloaded}"),
+            Event::SwappedBack { from, to, why, .. } => {
+                write!(f, "generation {to} has the calls again, in place of {from}: {why}")
+            }
+            Event::Hangs { what, .. } => f.write_str(what),
+            Event::Stopped { why, .. } => f.write_str(match why {
+                Rest::Asked => "its host stopped it",
+                Rest::Disabled => "it is disabled",
+                Rest::Idle => "it was idle; the next call starts it",
+                Rest::Ended => "it ended by itself, and nothing is wrong with that",
+            }),
+            Event::Removed { .. } => f.write_str("its files are gone"),
+            Event::NotStarted { why, .. }
+            | Event::Quarantined { why, .. }
+            | Event::ReloadFailed { why, .. }
+            | Event::Refused { why, .. } => f.write_str(why),
+        }
+    }
 }
 
 /// What a host keeps of what happened.
@@ -135,22 +195,11 @@ impl Records {
     }
 
     pub(crate) fn tell(&self, event: Event) {
-        match &event {
-            Event::Died(report) => tracing::warn!(target: "jackfield", plugin = event.plugin(), "{report}"),
-            Event::NotStarted { why, .. } => {
-                tracing::warn!(target: "jackfield", plugin = event.plugin(), "it does not start: {why}");
-            }
-            Event::Quarantined { why, .. } => {
-                tracing::error!(target: "jackfield", plugin = event.plugin(), "quarantined: {why}");
-            }
-            Event::ReloadFailed { why, .. } => {
-                tracing::warn!(target: "jackfield", plugin = event.plugin(), "not replaced: {why}");
-            }
-            Event::SwappedBack { why, .. } => {
-                tracing::warn!(target: "jackfield", plugin = event.plugin(), "the old build is back: {why}");
-            }
-            Event::Hangs { what, .. } => tracing::warn!(target: "jackfield", plugin = event.plugin(), "{what}"),
-            other => tracing::info!(target: "jackfield", plugin = other.plugin(), "{other:?}"),
+        let plugin = event.plugin();
+        match event.level() {
+            Level::ERROR => tracing::error!(target: "jackfield", plugin, "{}: {event}", event.name()),
+            Level::WARN => tracing::warn!(target: "jackfield", plugin, "{}: {event}", event.name()),
+            _ => tracing::info!(target: "jackfield", plugin, "{}: {event}", event.name()),
         }
         // Nobody may listen.
         let _ = self.events.send(event);

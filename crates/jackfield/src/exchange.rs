@@ -45,7 +45,7 @@ impl ValueStream {
             Some(Err(Told::Failed(cause))) => {
                 let failure = self.shared.failure(Some(&self.lease), &self.method, cause);
                 Some(Err(CallError::Failed(failure)))
-            },
+            }
         }
     }
 }

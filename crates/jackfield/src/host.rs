@@ -15,9 +15,7 @@ use tokio::task::JoinSet;
 use crate::call::{self, CallOptions, Client, Requirements};
 use crate::crash::{CrashReport, Crashes};
 use crate::discover::{Found, Shadowed, discover, look_at};
-use crate::error::{
-    EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin,
-};
+use crate::error::{EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
 use crate::event::{Event, Records};
 use crate::journal::Journal;
 use crate::life::Rest;
@@ -316,10 +314,9 @@ impl Inner {
             }
             Err((step, reason)) => {
                 let refused = Arc::new(Refused { name, path, reason });
-                self.loader.records.tell(Event::Refused {
-                    plugin: refused.name.clone(),
-                    why: crate::error::in_full(&refused.reason),
-                });
+                self.loader
+                    .records
+                    .tell(Event::Refused { plugin: refused.name.clone(), why: crate::error::in_full(&refused.reason) });
                 registry.refuse(Arc::clone(&refused));
                 drop(registry);
                 // The reason is kept where it is listed; whoever asked for this is told the same in words.
@@ -697,9 +694,9 @@ impl HostBuilder {
         });
         // Before it is looked what is there, so that no change falls between.
         #[cfg(feature = "watch")]
-        let begun = self.watch.then(|| {
-            crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default())
-        });
+        let begun = self
+            .watch
+            .then(|| crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default()));
         let found = discover(&self.dirs, &self.paths);
         let inner = Arc::new(Inner {
             dirs: self.dirs,

@@ -83,6 +83,7 @@ mod supervise;
 
 mod host;
 
+pub use breaker::BreakerState;
 pub use call::{CallOptions, Client};
 pub use crash::{CrashExit, CrashNext, CrashPhase, CrashReport, LikelyLimit};
 pub use discover::Shadowed;

@@ -94,13 +94,27 @@ pub enum Rest {
 pub(crate) enum Life<G> {
     Discovered,
     Starting,
-    Ready { generation: G },
+    Ready {
+        generation: G,
+    },
     /// Its state is being handed on: calls under way end, new ones wait.
-    Moving { generation: G },
-    Draining { generation: G, then: Rest },
-    Stopped { why: Rest },
-    Failed { why: String, restart: Option<SystemTime> },
-    Quarantined { why: String },
+    Moving {
+        generation: G,
+    },
+    Draining {
+        generation: G,
+        then: Rest,
+    },
+    Stopped {
+        why: Rest,
+    },
+    Failed {
+        why: String,
+        restart: Option<SystemTime>,
+    },
+    Quarantined {
+        why: String,
+    },
 }
 
 impl<G> Life<G> {

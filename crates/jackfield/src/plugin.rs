@@ -18,7 +18,7 @@ use jackfield_protocol::{Capability, Fingerprint, Interface, InterfaceId, Status
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerState};
 use crate::error::{EnableError, ReloadError};
 use crate::journal::Leases;
 use crate::life::{Life, Rest, State};
@@ -119,6 +119,8 @@ pub struct PluginInfo {
     pub started: Option<SystemTime>,
     /// Times that it was started again after it died, since the host started.
     pub restarts: u32,
+    /// Its circuit breaker; closed where it has none.
+    pub breaker: BreakerState,
     /// What it speaks: `protocol 1.0`, `ABI 1.0`.
     pub speaks: String,
     /// Number of its process, where it has one of its own.
@@ -141,6 +143,17 @@ pub struct Reloaded {
     pub version: String,
     /// Time from the wish to the first call that the new one could take.
     pub took: Duration,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, from, to, took, .. } = self;
+        write!(f, "{version}, generation {to} has the calls")?;
+        if *from > 0 {
+            write!(f, ", in place of generation {from}")?;
+        }
+        write!(f, "; it took {} ms", took.as_millis())
+    }
 }
 
 /// An interface that a plugin offers.
@@ -472,11 +485,6 @@ impl Shared {
         self.known().identity.limits.clone()
     }
 
-    /// What it is by its manifest, while it does not run.
-    pub(crate) fn identify(&self, identity: Identity) {
-        self.known().identity = identity;
-    }
-
     pub(crate) fn last(&self) -> Option<Arc<Generation>> {
         self.known().last.clone()
     }
@@ -551,6 +559,7 @@ impl Shared {
             hash: last.as_ref().and_then(|generation| generation.hash.get().cloned()),
             started: last.as_ref().map(|generation| generation.since.0),
             restarts: self.restarts.load(Ordering::Relaxed),
+            breaker: self.breaker.state(),
             speaks: about.map(|about| about.speaks.clone()).unwrap_or_default(),
             process: last.as_ref().and_then(|generation| generation.session.process()),
             calls: self.counters.read(),

@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::is_plugin_name;
-use crate::state_file::{Records, time};
+use crate::rfc3339;
+use crate::state_file::Records;
 
 /// The format of the files. A file of another one is passed over.
 const FORMAT: u32 = 1;
@@ -33,7 +34,7 @@ pub struct Quarantined {
     /// The plugin's name in its host.
     pub plugin: String,
     /// Since when.
-    #[serde(with = "time")]
+    #[serde(with = "rfc3339")]
     pub since: SystemTime,
     /// Why, in a sentence.
     pub reason: String,
@@ -82,7 +83,7 @@ pub(crate) fn lift_command(plugin: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Disabled {
     plugin: String,
-    #[serde(with = "time")]
+    #[serde(with = "rfc3339")]
     since: SystemTime,
 }
 
@@ -154,11 +155,6 @@ impl Quarantine {
     pub(crate) fn is_disabled(&self, plugin: &str) -> bool {
         self.disabled.has(plugin)
     }
-
-    /// All plugins that are switched off, by name.
-    pub(crate) fn disabled(&self) -> Vec<String> {
-        self.disabled.names()
-    }
 }
 
 /// Records by the plugins' names.
@@ -212,12 +208,6 @@ impl<T: Clone + Serialize + DeserializeOwned> Store<T> {
     fn has(&self, plugin: &str) -> bool {
         let in_file = |files: &Records| is_plugin_name(plugin) && files.has(plugin);
         self.memory().contains_key(plugin) || self.files.as_ref().is_some_and(in_file)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let in_memory = self.memory().keys().cloned().collect::<Vec<_>>();
-        let names = self.files.iter().flat_map(Records::names).chain(in_memory);
-        names.filter(|name| is_plugin_name(name)).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn remove(&self, plugin: &str) -> bool {

@@ -57,13 +57,20 @@ fn replaces(old: &About, new: &About) -> Result<(), String> {
         {
             let list: Vec<_> = mismatches
                 .iter()
-                .map(|differs| format!("at `{}` the old one has `{}`, the new one `{}`", differs.path, differs.host, differs.plugin))
+                .map(|differs| {
+                    format!(
+                        "at `{}` the old one has `{}`, the new one `{}`",
+                        differs.path, differs.host, differs.plugin
+                    )
+                })
                 .collect();
             return Err(format!("`{}`: {}", wanted.id, list.join("; ")));
         }
     }
     let missing = old.services.iter().find(|old| new.services.iter().all(|new| new.name != old.name));
-    missing.map_or(Ok(()), |service| Err(format!("the old one offers the service `{}`, the new one does not", service.name)))
+    missing.map_or(Ok(()), |service| {
+        Err(format!("the old one offers the service `{}`, the new one does not", service.name))
+    })
 }
 
 /// Whether it says that it is well. One that says nothing of that is: it has just answered.
@@ -112,11 +119,7 @@ fn in_words(own: Value) -> String {
 
 /// Gives calls to `new` instead of `old`, with the old one's state if that is wanted. Afterwards the old one takes
 /// no calls and still has those it had.
-pub(crate) async fn swap(
-    shared: &Shared,
-    old: Option<&Arc<Generation>>,
-    new: &Arc<Generation>,
-) -> Result<(), Stopped> {
+pub(crate) async fn swap(shared: &Shared, old: Option<&Arc<Generation>>, new: &Arc<Generation>) -> Result<(), Stopped> {
     let spec = &new.identity.lifecycle.reload;
     if let Some(old) = old.filter(|old| spec.state && offers_life(old) && offers_life(new)) {
         shared.transit(|life| life.hand_over());

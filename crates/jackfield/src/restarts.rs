@@ -58,7 +58,6 @@ pub(crate) struct Restarts {
     failures: u32,
     /// When it was restarted, or will be: as many of the last times as count.
     recent: VecDeque<Instant>,
-    total: u32,
 }
 
 impl Restarts {
@@ -72,7 +71,6 @@ impl Restarts {
             healthy_after: lifecycle.healthy_after,
             failures: 0,
             recent: VecDeque::new(),
-            total: 0,
         }
     }
 
@@ -97,21 +95,14 @@ impl Restarts {
         let doubled = self.backoff.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         let wait = varied(doubled.min(self.backoff_max), dice);
         self.failures = self.failures.saturating_add(1);
-        self.total = self.total.saturating_add(1);
         self.recent.push_back(now.checked_add(wait).unwrap_or(now));
         Decision::RestartIn(wait)
-    }
-
-    /// Restarts since the host began, or since [`reset`](Self::reset).
-    pub(crate) fn total(&self) -> u32 {
-        self.total
     }
 
     /// Forgets all failures: a person started it, or it has another file.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
         self.recent.clear();
-        self.total = 0;
     }
 
     fn too_many(&self, now: Instant) -> String {
@@ -168,7 +159,6 @@ mod tests {
         let now = Instant::now();
         let waits: Vec<_> = (0..6).map(|_| restarts.ended(End::Failed, now, ms(0), EVEN)).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1000, 1000].map(|wait| Decision::RestartIn(ms(wait))));
-        assert_eq!(restarts.total(), 6);
     }
 
     #[test]
@@ -246,7 +236,6 @@ mod tests {
         let now = Instant::now();
         assert_eq!(restarts.ended(End::Failed, now, ms(0), EVEN), Decision::RestartIn(ms(100)));
         restarts.reset();
-        assert_eq!(restarts.total(), 0);
         assert_eq!(restarts.ended(End::Failed, now, ms(0), EVEN), Decision::RestartIn(ms(100)));
     }
 

@@ -35,7 +35,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// After this a call without one does not come back.
 const NEVER: Duration = Duration::from_secs(8);
 /// How long a plugin has to come back.
-const RESTART: Duration = Duration::from_secs(1);
+const RESTART: Duration = Duration::from_secs(10);
 /// How much leaks, and what a mechanism that bounds it allows.
 const LEAK: u64 = 96 << 20;
 const MEMORY: &str = "\"64MiB\"";

@@ -23,7 +23,6 @@ use jackfield_grpc::pb::jackfield::{self as pb, ChannelRequest, ChannelResponse}
 use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Sleep;
 use tonic::{Request, Status};
 

@@ -221,11 +221,7 @@ pub(super) mod imp {
             let status = self.child.wait();
             *group = None;
             match status {
-                Ok(status) => Exit {
-                    code: status.code(),
-                    signal: status.signal(),
-                    core_dumped: status.core_dumped(),
-                },
+                Ok(status) => Exit { code: status.code(), signal: status.signal(), core_dumped: status.core_dumped() },
                 Err(_) => Exit::UNKNOWN,
             }
         }

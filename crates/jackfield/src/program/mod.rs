@@ -11,9 +11,9 @@ mod child;
 mod guard;
 mod output;
 
+pub use crate::mechanism::Exit;
 #[cfg(feature = "process")]
 pub(crate) use child::Pipes;
-pub use crate::mechanism::Exit;
 pub(crate) use child::{Child, command, ended, spawn};
 #[cfg(all(unix, feature = "grpc"))]
 pub(crate) use guard::{Watched, watch_directory};

@@ -51,9 +51,8 @@ impl Session for Fake {
     }
 
     fn call(&self, call: Outbound<'_>) -> Inbound {
-        let answer = |value: Value| {
-            Ok(Answer::encoded(true, Encoding::Json, Buffer::from(value.to_string().into_bytes())))
-        };
+        let answer =
+            |value: Value| Ok(Answer::encoded(true, Encoding::Json, Buffer::from(value.to_string().into_bytes())));
         if let Some(death) = &*self.over.borrow() {
             return Inbound::Now(Err(Cause::Unavailable { why: death.cause.to_string() }));
         }
