@@ -1,11 +1,14 @@
 //! `jackfield inspect`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use jackfield::{Interface, InterfaceInfo, PluginInfo, ServiceInfo, State, Status};
-use serde::Serialize;
+use jackfield::{
+    Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, PluginInfo, ReloadSpec, ServiceInfo, State, Status,
+    rfc3339,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -13,8 +16,8 @@ use crate::args;
 use crate::output::{Out, Paint, columns, plain};
 use crate::session::Session;
 
-pub(crate) fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Result<Outcome> {
-    let view = View::of(&session.plugin(&inspect.plugin)?.info());
+pub(crate) async fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Result<Outcome> {
+    let view = session.inspect(&inspect.plugin).await?;
     match out.json {
         true => out.value(&view)?,
         false => out.text(&view.text(out.paint))?,
@@ -23,48 +26,57 @@ pub(crate) fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Resu
 }
 
 /// What is shown of a plugin.
-#[derive(Debug, Serialize)]
-struct View {
-    name: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct View {
+    pub(crate) name: String,
     own_name: String,
     version: String,
-    mechanism: &'static str,
-    state: &'static str,
+    mechanism: String,
+    state: String,
     /// Why it is in this state, where there is a reason.
     why: Option<String>,
     source: String,
     entry: String,
     process: Option<u32>,
     generation: u64,
+    /// Sessions that are alive: more than one while it is replaced.
+    generations_live: usize,
+    /// SHA-256 of its entry, once it is known.
+    hash: Option<String>,
+    /// When this generation became ready.
+    #[serde(with = "moment")]
+    started: Option<SystemTime>,
+    /// Times that it was started again after it died.
+    restarts: u32,
     speaks: String,
     capabilities: Vec<String>,
-    interfaces: Vec<InterfaceView>,
+    pub(crate) interfaces: Vec<InterfaceView>,
     services: Vec<ServiceView>,
     /// The limits in force, by name.
-    limits: BTreeMap<&'static str, Value>,
+    limits: BTreeMap<String, Value>,
     /// The limits that its mechanism cannot enforce, with the reason.
-    not_enforced: BTreeMap<&'static str, &'static str>,
+    not_enforced: BTreeMap<String, String>,
     /// Calls by the way they ended.
-    calls: BTreeMap<&'static str, u64>,
+    calls: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct InterfaceView {
-    id: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceView {
+    pub(crate) id: InterfaceId,
     fingerprint: Option<String>,
-    encodings: Vec<&'static str>,
-    description: Option<Interface>,
+    encodings: Vec<String>,
+    pub(crate) description: Option<Interface>,
 }
 
 /// A service that no interface describes.
-#[derive(Debug, Serialize)]
-struct ServiceView {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceView {
     name: String,
     methods: Vec<MethodView>,
 }
 
-#[derive(Debug, Serialize)]
-struct MethodView {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MethodView {
     name: String,
     input: String,
     output: String,
@@ -73,45 +85,42 @@ struct MethodView {
 }
 
 impl View {
-    fn of(info: &PluginInfo) -> Self {
-        let not_enforced: BTreeMap<_, _> = info.mechanism.unenforced().iter().copied().collect();
-        let limits = [
-            ("start_timeout", written(info.limits.start_timeout).into()),
-            ("call_timeout", written(info.limits.call_timeout).into()),
-            ("stop_grace", written(info.limits.stop_grace).into()),
-            ("answer_bytes", json!(info.limits.answer_bytes_max)),
-            ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
-            ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
-            ("memory", json!(info.limits.memory_bytes_max)),
-            ("table_elements", json!(info.limits.table_elements_max)),
-            ("stack", json!(info.limits.stack_bytes_max)),
-            ("fuel", json!(info.limits.fuel_max)),
-            ("log_bytes", json!(info.limits.log_bytes_max)),
-            ("module_bytes", json!(info.limits.module_bytes_max)),
-            ("compile_timeout", written(info.limits.compile_timeout).into()),
-        ];
+    pub(crate) fn of(info: &PluginInfo) -> Self {
+        let not_enforced =
+            info.mechanism.unenforced().iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
+        let not_enforced: BTreeMap<_, _> = not_enforced.collect();
+        let limits = limits(&info.limits);
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
             name: info.name.clone(),
             own_name: info.own_name.clone(),
             version: info.version.clone(),
-            mechanism: info.mechanism.as_str(),
-            state: info.state.as_str(),
-            why: match &info.state {
-                State::Failed { why, .. } | State::Quarantined { why } => Some(why.clone()),
-                _ => None,
-            },
+            mechanism: info.mechanism.as_str().to_owned(),
+            state: info.state.as_str().to_owned(),
+            why: why(&info.state),
             source: info.source.display().to_string(),
             entry: info.entry.display().to_string(),
             process: info.process,
             generation: info.generation,
+            generations_live: info.generations_live,
+            hash: info.hash.clone(),
+            started: info.started,
+            restarts: info.restarts,
             speaks: info.speaks.clone(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
             services: info.services.iter().map(ServiceView::of).collect(),
-            limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
+            limits: limits
+                .into_iter()
+                .filter(|(name, _)| !not_enforced.contains_key(*name))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             not_enforced,
-            calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
+            calls: calls
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -122,29 +131,37 @@ impl View {
             Some(why) => format!("{}: {why}", self.state),
         };
         let process = self.process.map_or_else(|| "the host's".to_owned(), |process| process.to_string());
-        let generation = self.generation.to_string();
+        let generation = match self.generations_live {
+            0 | 1 => self.generation.to_string(),
+            live => format!("{}, of {live} that live", self.generation),
+        };
+        let started = self.started.map_or_else(|| "not yet".to_owned(), rfc3339::text);
+        let restarts = self.restarts.to_string();
         let capabilities = self.capabilities.join(", ");
         section(
             &mut text,
             [
                 ("calls itself", &*self.own_name),
-                ("mechanism", self.mechanism),
+                ("mechanism", &*self.mechanism),
                 ("state", &*state),
                 ("source", &*self.source),
                 ("entry", &*self.entry),
                 ("process", &*process),
                 ("generation", &*generation),
+                ("started", &*started),
+                ("restarts", &*restarts),
+                ("sha256", self.hash.as_deref().unwrap_or("not known")),
                 ("speaks", &*self.speaks),
                 ("capabilities", if capabilities.is_empty() { "none" } else { &*capabilities }),
             ],
         );
         text += &format!("\n{}\n", paint.bold("limits"));
         let in_force = self.limits.iter().map(|(name, value)| match value {
-            Value::String(duration) => (*name, duration.clone()),
-            Value::Null => (*name, "none".to_owned()),
-            number => (*name, number.to_string()),
+            Value::String(duration) => (&**name, duration.clone()),
+            Value::Null => (&**name, "none".to_owned()),
+            number => (&**name, number.to_string()),
         });
-        let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
+        let not = self.not_enforced.iter().map(|(name, why)| (&**name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
         for interface in &self.interfaces {
             text.push('\n');
@@ -158,18 +175,34 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether `written` is a method of a service that takes or gives a stream. Named as in
+    /// [`jackfield::Plugin::stream`].
+    pub(crate) fn streams(&self, written: &str) -> bool {
+        let written = written.replace('/', ".");
+        let fits = |service: &str, method: &str| {
+            let full = format!("{service}.{method}");
+            full == written || full.strip_suffix(&*written).is_some_and(|rest| rest.ends_with('.'))
+        };
+        let methods =
+            self.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)));
+        let named: Vec<_> = methods.filter(|(service, method)| fits(&service.name, &method.name)).collect();
+        matches!(named[..], [(_, method)] if method.client_streaming || method.server_streaming)
+    }
+}
+
 impl InterfaceView {
     fn of(offered: &InterfaceInfo) -> Self {
         Self {
-            id: offered.id.to_string(),
+            id: offered.id.clone(),
             fingerprint: offered.fingerprint().map(|fingerprint| fingerprint.to_string()),
-            encodings: if offered.binary { vec!["json", "binary"] } else { vec!["json"] },
+            encodings: if offered.binary { names(&["json", "binary"]) } else { names(&["json"]) },
             description: offered.description.as_deref().cloned(),
         }
     }
 
     fn add_to(&self, text: &mut String, paint: Paint) {
-        *text += &format!("{}\n", paint.bold(&self.id));
+        *text += &format!("{}\n", paint.bold(&self.id.to_string()));
         let fingerprint = self.fingerprint.as_deref().unwrap_or("none: only its name is known");
         section(text, [("fingerprint", fingerprint), ("encodings", &*self.encodings.join(", "))]);
         for function in self.description.iter().flat_map(|description| &description.functions) {
@@ -204,7 +237,7 @@ impl ServiceView {
 }
 
 /// Lines of a name and a value, the values aligned.
-fn section<V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'static str, V)>) {
+pub(crate) fn section<'a, V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'a str, V)>) {
     let row = |(name, value): (&str, V)| vec![format!("  {name}"), plain(value.as_ref())];
     let rows: Vec<_> = lines.into_iter().map(row).collect();
     for line in columns(&rows) {
@@ -212,8 +245,82 @@ fn section<V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'
     }
 }
 
+/// A moment that may not be known.
+mod moment {
+    use std::time::SystemTime;
+
+    use jackfield::rfc3339;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(at: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+        at.map(rfc3339::text).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.as_deref().and_then(rfc3339::parse))
+    }
+}
+
+/// `[lifecycle]` as a configuration says it.
+pub(crate) fn lifecycle(lifecycle: &Lifecycle) -> Value {
+    let breaker = lifecycle.breaker.as_ref();
+    json!({
+        "restart": lifecycle.restart.as_str(),
+        "backoff": written(lifecycle.backoff),
+        "backoff_max": written(lifecycle.backoff_max),
+        "restarts": lifecycle.restarts_max,
+        "window": written(lifecycle.window),
+        "healthy_after": written(lifecycle.healthy_after),
+        "idle_stop": lifecycle.idle_stop.map(written),
+        "retry": lifecycle.retry.as_str(),
+        "breaker": breaker.map(|spec| format!("{} failures, pause {}", spec.failures_max, written(spec.pause))),
+    })
+}
+
+/// `[reload]` as a configuration says it.
+pub(crate) fn reload(reload: &ReloadSpec) -> Value {
+    json!({
+        "health_timeout": written(reload.health_timeout),
+        "canary": reload.canary.as_ref().map(|canary| &canary.function),
+        "observe": reload.observe.map(written),
+        "observe_failures": reload.observe_failures_max,
+        "drain_timeout": written(reload.drain_timeout),
+        "generations": reload.generations_max,
+        "state": reload.state,
+    })
+}
+
+/// The limits by their names in a manifest.
+pub(crate) fn limits(limits: &Limits) -> [(&'static str, Value); 13] {
+    [
+        ("start_timeout", written(limits.start_timeout).into()),
+        ("call_timeout", written(limits.call_timeout).into()),
+        ("stop_grace", written(limits.stop_grace).into()),
+        ("answer_bytes", json!(limits.answer_bytes_max)),
+        ("calls_in_flight", json!(limits.calls_in_flight_max)),
+        ("call_bytes_in_flight", json!(limits.call_bytes_in_flight_max)),
+        ("memory", json!(limits.memory_bytes_max)),
+        ("table_elements", json!(limits.table_elements_max)),
+        ("stack", json!(limits.stack_bytes_max)),
+        ("fuel", json!(limits.fuel_max)),
+        ("log_bytes", json!(limits.log_bytes_max)),
+        ("module_bytes", json!(limits.module_bytes_max)),
+        ("compile_timeout", written(limits.compile_timeout).into()),
+    ]
+}
+
+/// Why a plugin is in its state, where there is more to say than the state.
+pub(crate) fn why(state: &State) -> Option<String> {
+    let whole = state.to_string();
+    whole.strip_prefix(state.as_str())?.strip_prefix(": ").map(str::to_owned)
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 /// A duration as a manifest says it.
-fn written(duration: Duration) -> String {
+pub(crate) fn written(duration: Duration) -> String {
     match duration.as_millis() {
         ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
@@ -239,26 +346,30 @@ mod tests {
             name: "english".to_owned(),
             own_name: "english".to_owned(),
             version: "1.0.0\x1b[2J".to_owned(),
-            mechanism: "native",
-            state: "ready",
+            mechanism: "native".to_owned(),
+            state: "ready".to_owned(),
             why: None,
             source: "plugins/english/plugin.toml".to_owned(),
             entry: "plugins/english/libenglish.so".to_owned(),
             process: None,
-            generation: 1,
+            generation: 2,
+            generations_live: 2,
+            hash: Some("89ab".to_owned()),
+            started: rfc3339::parse("2026-11-29T20:59:51Z"),
+            restarts: 0,
             speaks: "ABI 1.0".to_owned(),
             capabilities: vec!["batch@2".to_owned(), "greeting@1".to_owned()],
             interfaces: vec![
                 InterfaceView {
-                    id: "demo:greeter/greeter@1.0.0".to_owned(),
+                    id: "demo:greeter/greeter@1.0.0".parse().expect("an id"),
                     fingerprint: Some("0123".to_owned()),
-                    encodings: vec!["json", "binary"],
+                    encodings: names(&["json", "binary"]),
                     description: Some(described.expect("a description")),
                 },
                 InterfaceView {
-                    id: "demo:other/other@1.0.0".to_owned(),
+                    id: "demo:other/other@1.0.0".parse().expect("an id"),
                     fingerprint: None,
-                    encodings: vec!["json"],
+                    encodings: names(&["json"]),
                     description: None,
                 },
             ],
@@ -272,9 +383,11 @@ mod tests {
                     server_streaming: true,
                 }],
             }],
-            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)].into(),
-            not_enforced: [("stop_grace", "a reason")].into(),
-            calls: [("ok", 3)].into(),
+            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            not_enforced: [("stop_grace".to_owned(), "a reason".to_owned())].into(),
+            calls: [("ok".to_owned(), 3)].into(),
         }
     }
 
@@ -288,7 +401,10 @@ mod tests {
               source        plugins/english/plugin.toml
               entry         plugins/english/libenglish.so
               process       the host's
-              generation    1
+              generation    2, of 2 that live
+              started       2026-11-29T20:59:51.000000Z
+              restarts      0
+              sha256        89ab
               speaks        ABI 1.0
               capabilities  batch@2, greeting@1
 
@@ -327,7 +443,11 @@ mod tests {
               "source": "plugins/english/plugin.toml",
               "entry": "plugins/english/libenglish.so",
               "process": null,
-              "generation": 1,
+              "generation": 2,
+              "generations_live": 2,
+              "hash": "89ab",
+              "started": "2026-11-29T20:59:51.000000Z",
+              "restarts": 0,
               "speaks": "ABI 1.0",
               "capabilities": [
                 "batch@2",

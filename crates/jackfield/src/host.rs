@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
-use crate::log::PluginLog;
+use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
 use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
@@ -213,6 +213,11 @@ impl Host {
     /// What happens to plugins from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.loader.records.events()
+    }
+
+    /// What plugins print and log from now on. A listener that is slow misses lines, and is told how many.
+    pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
+        self.inner.loader.lines.subscribe()
     }
 
     /// Stops every plugin: calls under way and then the plugin itself each get `stop_grace` to end.
@@ -545,6 +550,8 @@ pub struct HostBuilder {
     encoding: Option<Encoding>,
     only: Option<String>,
     required: Vec<Capability>,
+    #[cfg(feature = "wasm")]
+    functions: Vec<crate::host_function::HostFunction>,
 }
 
 impl HostBuilder {
@@ -626,6 +633,15 @@ impl HostBuilder {
         self
     }
 
+    /// Offers a function of the application's to Extism plugins. A plugin gets it if its manifest grants it, by
+    /// `host_functions` in `[sandbox]`. Of two with one name, the later one is offered.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn host_function(mut self, function: crate::host_function::HostFunction) -> Self {
+        self.functions.push(function);
+        self
+    }
+
     /// Finds and loads the plugins, side by side. A plugin that cannot be loaded is in
     /// [`Host::refused`]; it never keeps the others from being loaded.
     ///
@@ -675,6 +691,9 @@ impl HostBuilder {
             runtime,
             records: Arc::new(records),
             journal,
+            #[cfg(feature = "wasm")]
+            functions: self.functions.into(),
+            lines: broadcast::Sender::new(LIVE_LINES_MAX),
         });
         // Before it is looked what is there, so that no change falls between.
         #[cfg(feature = "watch")]
@@ -750,6 +769,11 @@ struct Loader {
     runtime: Handle,
     records: Arc<Records>,
     journal: Journal,
+    /// What plugins of Extism may be lent.
+    #[cfg(feature = "wasm")]
+    functions: Arc<[crate::host_function::HostFunction]>,
+    /// What plugins print and log, for whoever listens.
+    lines: broadcast::Sender<LogLine>,
 }
 
 impl Loader {
@@ -831,9 +855,11 @@ impl Loader {
                 config: manifest.config.clone(),
                 abi: manifest.abi,
                 grants: manifest.sandbox.clone(),
+                #[cfg(feature = "wasm")]
+                functions: Arc::clone(&self.functions),
             },
             grpc: manifest.grpc.clone(),
-            log: Arc::new(PluginLog::new(&name)),
+            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;

@@ -25,6 +25,8 @@
 
 mod limits;
 
+pub mod rfc3339;
+
 mod lifecycle;
 mod log;
 mod manifest;
@@ -36,6 +38,10 @@ mod crash;
 mod journal;
 mod quarantine;
 mod restarts;
+mod state_dir;
+
+#[cfg(feature = "wasm")]
+mod host_function;
 
 mod mechanism;
 
@@ -59,8 +65,8 @@ pub mod wasm;
 
 mod error;
 
-mod observe;
 mod life;
+mod observe;
 mod plugin;
 
 mod exchange;
@@ -84,6 +90,8 @@ pub use error::{EnableError, FileError, GetError, LoadError, Refused, ReloadErro
 pub use event::Event;
 pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Rescanned, Select};
+#[cfg(feature = "wasm")]
+pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
@@ -92,6 +100,8 @@ pub use jackfield_protocol::{
 pub use life::{Rest, State};
 pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
 pub use limits::Limits;
+pub use log::{LogLevel, LogLine, UnknownLogLevel};
+pub use manifest::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use manifest::{
     Cookie, Grants, GrpcSpec, Instances, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest, ManifestError,
     ManifestProblem, MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism,
@@ -101,6 +111,7 @@ pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 pub use quarantine::Quarantined;
+pub use state_dir::StateDir;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -14,6 +14,7 @@ mod instances;
 mod lifecycle;
 mod limits;
 mod sandbox;
+mod service;
 mod units;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use instances::{Instances, PoolSpec};
 pub use lifecycle::LifecycleSpec;
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
+pub use service::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use units::{UnitError, parse_duration};
 
 /// A plugin's manifest, `plugin.toml` or `plugin.json`.
@@ -135,20 +137,7 @@ impl Manifest {
     }
 
     fn read_on(platform: Platform, file: &Path) -> Result<Self, ManifestError> {
-        let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
-        let bytes = read_bytes(file).map_err(whole)?;
-        let text = str::from_utf8(&bytes).map_err(|error| {
-            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let position = Some(Position::of(&valid, valid.len()));
-            ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
-        })?;
-        let is_json = file.extension().is_some_and(|extension| extension == "json");
-        let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
-        let directory = file.parent().unwrap_or(Path::new(""));
-        table.and_then(|table| Self::from_table(table, directory, platform)).map_err(|fault| {
-            let position = Some(Position::of(text, fault.at));
-            ManifestError { position, ..whole(fault.problem) }
-        })
+        read_located(file, |table, directory| Self::from_table(table, directory, platform))
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
@@ -427,6 +416,25 @@ fn described(directory: &Path, written: &Named) -> Result<(PathBuf, Interface), 
         Ok(described) => Ok((file, described)),
         Err(source) => Err(written.fault(ManifestProblem::Description { path: path(), source })),
     }
+}
+
+/// Reads a file as JSON if it is called `*.json`, else as TOML, and makes something of its table and its
+/// directory. What is wrong gets the place where it stands.
+fn read_located<T>(file: &Path, make: impl FnOnce(Table, &Path) -> Result<T, Fault>) -> Result<T, ManifestError> {
+    let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
+    let bytes = read_bytes(file).map_err(whole)?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let position = Some(Position::of(&valid, valid.len()));
+        ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
+    })?;
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    table.and_then(|table| make(table, directory)).map_err(|fault| {
+        let position = Some(Position::of(text, fault.at));
+        ManifestError { position, ..whole(fault.problem) }
+    })
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {

@@ -24,7 +24,7 @@ use crate::journal::Leases;
 use crate::life::{Life, Rest, State};
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
-use crate::log::PluginLog;
+use crate::log::{LogLine, PluginLog};
 use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::observe::{Calls, Counters};
@@ -65,6 +65,12 @@ impl Plugin {
     /// The last lines that the plugin wrote to stderr or logged, at most `count`.
     pub fn log_tail(&self, count: usize) -> Vec<String> {
         self.shared.log_tail(count)
+    }
+
+    /// The last lines of its present or last session, with time and level, at most `count`. What it printed on
+    /// stdout is among them.
+    pub fn log_lines(&self, count: usize) -> Vec<LogLine> {
+        self.shared.last().map(|generation| generation.log.lines(count)).unwrap_or_default()
     }
 }
 

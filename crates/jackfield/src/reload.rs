@@ -147,8 +147,11 @@ async fn hand_over(old: &Generation, new: &Generation, spec: &ReloadSpec) -> Res
             Err(cause) => Err(format!("`{function}`: {cause}")),
         }
     };
-    let state = asked(old, EXPORT_STATE, json!({})).await?;
-    asked(new, IMPORT_STATE, json!({ "state": state })).await.map(drop)
+    match asked(old, EXPORT_STATE, json!({})).await? {
+        // It has none.
+        Value::Null => Ok(()),
+        state => asked(new, IMPORT_STATE, json!({ "state": state })).await.map(drop),
+    }
 }
 
 /// Waits for a generation's calls, ends those that take longer, and the generation with them.

@@ -23,7 +23,7 @@ use super::about::{self, Known};
 use super::connect::Connected;
 use super::end::{self, Over, Program};
 use super::lane::{self, Lane, Waiting};
-use super::launch::Launched;
+use super::launch::{Launched, SocketDir};
 use super::services::{self, Dynamic, Services};
 use super::status::{self, Said, Taken};
 use super::unary::{self, Service};
@@ -48,7 +48,7 @@ pub(super) struct GrpcSession {
     answer_bytes_max: usize,
     runtime: Handle,
     /// Its sockets go when it is gone.
-    _sockets: Option<Arc<tempfile::TempDir>>,
+    _sockets: Option<Arc<SocketDir>>,
 }
 
 impl GrpcSession {
