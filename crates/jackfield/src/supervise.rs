@@ -474,12 +474,12 @@ impl Core {
         }
     }
 
-    /// Gives the calls back to the old build. False if there is none.
-    fn swap_back(&mut self, why: String) -> bool {
-        let Some(Observed { old, .. }) = self.observed.take() else { return false };
+    /// Gives the calls back to the old build, if there is one, and gives its number.
+    fn swap_back(&mut self, why: String) -> Option<u64> {
+        let Observed { old, .. } = self.observed.take()?;
         if old.session.ended().is_some() {
             self.drain(old);
-            return false;
+            return None;
         }
         let new = self.shared.ready().or_else(|| self.shared.last());
         old.reopen();
@@ -493,7 +493,7 @@ impl Core {
         self.count_live();
         let plugin = self.shared.name.clone();
         self.records.tell(Event::SwappedBack { plugin, from, to: old.number, why });
-        true
+        Some(old.number)
     }
 
     /// It died: says so once, and does what follows.
@@ -502,19 +502,22 @@ impl Core {
         let why = cause.to_string();
         self.shared.transit(|life| life.fail(why.clone(), None));
         generation.close();
+        // First of all: until the old build has its place back, every call fails.
+        let back = self.swap_back(format!("it died: {why}"));
         let _ = timeout(LOST_GRACE, generation.drained()).await;
-        // Its group, its pipes, its directories.
-        generation.session.stop(true).await;
+        if back.is_none() {
+            // Its group, its pipes, its directories. One that was swapped back is drained, and stopped then.
+            generation.session.stop(true).await;
+        }
         let lost = generation.lost();
         let calls = calls.max(lost.len());
         let uptime = generation.since.1.elapsed();
         let end = End::of(exit.and_then(|exit| exit.code), calls);
-        let back = self.observed.as_ref().is_some_and(|observed| observed.old.session.ended().is_none());
         let decision = match back {
-            true => Decision::Stay,
-            false => self.restarts.ended(end, Instant::now().into_std(), uptime, dice()),
+            Some(_) => Decision::Stay,
+            None => self.restarts.ended(end, Instant::now().into_std(), uptime, dice()),
         };
-        if matches!((&decision, end), (Decision::Stay, End::Clean)) && !back {
+        if matches!((&decision, end), (Decision::Stay, End::Clean)) && back.is_none() {
             // It had nothing more to do: that is no crash.
             self.shared.transit(|life| life.end());
             self.count_live();
@@ -522,8 +525,8 @@ impl Core {
             return;
         }
         let name = &self.shared.name;
-        let next = match (&decision, &self.observed) {
-            (_, Some(observed)) if back => CrashNext::Kept { generation: observed.old.number },
+        let next = match (&decision, back) {
+            (_, Some(generation)) => CrashNext::Kept { generation },
             (Decision::RestartIn(after), _) => CrashNext::Restart { after: *after },
             (Decision::Quarantine { .. }, _) => CrashNext::Quarantined { lift: lift_command(name) },
             (Decision::Stay, _) => CrashNext::Down { start: format!("jackfield enable {name}") },
@@ -557,9 +560,8 @@ impl Core {
         };
         let evidence = vec![report.to_string()];
         self.records.tell(Event::Died(self.records.crashes.add(report)));
-        match back {
-            true => _ = self.swap_back(format!("it died: {why}")),
-            false => self.decide(decision, why, evidence),
+        if back.is_none() {
+            self.decide(decision, why, evidence);
         }
     }
 

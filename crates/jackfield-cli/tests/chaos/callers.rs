@@ -20,14 +20,14 @@ const ENDS: Duration = Duration::from_secs(10);
 
 /// How calls ended.
 #[derive(Debug, Default)]
-pub struct Tally {
-    pub right: u64,
-    pub failed: BTreeMap<String, u64>,
+pub(crate) struct Tally {
+    pub(crate) right: u64,
+    pub(crate) failed: BTreeMap<String, u64>,
     longest: Duration,
 }
 
 impl Tally {
-    pub fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.right += other.right;
         self.longest = self.longest.max(other.longest);
         for (kind, count) in other.failed {
@@ -37,7 +37,7 @@ impl Tally {
 }
 
 /// Calls one plugin after the other until it is over.
-pub fn call(socket: &Path, names: &[String], mut random: Random, is_over: &AtomicBool) -> Tally {
+pub(crate) fn call(socket: &Path, names: &[String], mut random: Random, is_over: &AtomicBool) -> Tally {
     let mut host = Connection::to(socket);
     let mut tally = Tally::default();
     while !is_over.load(Ordering::Acquire) {

@@ -11,7 +11,7 @@ use crate::http::Connection;
 use crate::random::Random;
 use crate::{MARK, PLUGINS, Place, carries};
 
-pub struct Faults<'a> {
+pub(crate) struct Faults<'a> {
     place: &'a Place,
     random: Random,
     admin: Connection,
@@ -29,13 +29,13 @@ enum End {
 }
 
 impl<'a> Faults<'a> {
-    pub fn new(place: &'a Place, random: Random) -> Self {
+    pub(crate) fn new(place: &'a Place, random: Random) -> Self {
         let admin = Connection::to(&place.socket());
         Self { place, random, admin, ends: Vec::new(), done: BTreeMap::new() }
     }
 
     /// The next fault, and the ends that are due.
-    pub fn next(&mut self) {
+    pub(crate) fn next(&mut self) {
         self.end_those(|end, now| *end <= now);
         // Always as many draws, so that what happens to one plugin does not change what happens to the next.
         let [plugin, kind, detail, lasts] = [(); 4].map(|()| self.random.next());
@@ -54,7 +54,7 @@ impl<'a> Faults<'a> {
     }
 
     /// Ends all faults that last. Gives what was done, how often.
-    pub fn end(mut self) -> BTreeMap<&'static str, u32> {
+    pub(crate) fn end(mut self) -> BTreeMap<&'static str, u32> {
         self.end_those(|_, _| true);
         self.done
     }

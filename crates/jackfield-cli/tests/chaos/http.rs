@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 
 use crate::PATIENCE;
 
-pub struct Connection(BufReader<UnixStream>);
+pub(crate) struct Connection(BufReader<UnixStream>);
 
 impl Connection {
-    pub fn to(socket: &Path) -> Self {
+    pub(crate) fn to(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("the host listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         Self(BufReader::new(stream))
     }
 
     /// Calls a function. Gives the status and the body.
-    pub fn call(&mut self, plugin: &str, function: &str, arguments: Value, timeout: &str) -> (u16, Value) {
+    pub(crate) fn call(&mut self, plugin: &str, function: &str, arguments: Value, timeout: &str) -> (u16, Value) {
         let body = json!({ "function": function, "arguments": arguments, "timeout": timeout }).to_string();
         self.ask(&format!("POST /v1/plugins/{plugin}/call"), &body)
     }
 
-    pub fn get(&mut self, path: &str) -> (u16, Value) {
+    pub(crate) fn get(&mut self, path: &str) -> (u16, Value) {
         self.ask(&format!("GET {path}"), "")
     }
 

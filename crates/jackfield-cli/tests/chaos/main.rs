@@ -157,15 +157,14 @@ impl Place {
 
     fn add(&self, fixture: &str, name: &str) {
         let built = built().join(fixture);
-        let manifest = fs::read_to_string(built.join("plugin.toml"));
-        let manifest =
-            manifest.unwrap_or_else(|error| panic!("`{}`: {error}: run `cargo xtask plugins` first", built.display()));
-        let entry =
-            manifest.lines().find_map(|line| line.strip_prefix("entry = \"")?.strip_suffix('"')).expect("an entry");
+        let files = fs::read_dir(&built);
+        let files = files.unwrap_or_else(|error| panic!("`{}`: {error}: run `cargo xtask plugins`", built.display()));
+        let mut files = files.map(|file| file.expect("an entry").file_name().into_string().expect("UTF-8"));
+        let entry = files.find(|file| file != "plugin.toml").expect("the plugin's file");
         let dir = self.path("plugins").join(name);
         fs::create_dir_all(&dir).expect("a directory");
-        for file in [entry, ".good"] {
-            fs::hard_link(built.join(entry), dir.join(file)).expect("a link");
+        for file in [&*entry, ".good"] {
+            fs::hard_link(built.join(&entry), dir.join(file)).expect("a link");
         }
         let mut text = format!("name = \"{name}\"\nentry = \"{entry}\"\n");
         if fixture.ends_with("grpc") {
