@@ -411,8 +411,8 @@ async fn a_build_that_turns_bad_while_it_is_observed_gives_the_calls_back() {
     kept.expect("ready 3").await;
     kept.expect("reloaded 1 -> 3").await;
     kept.die(3, 1);
-    kept.expect("died 3: exit status 1; Kept { generation: 1 }").await;
     kept.expect("swapped back 3 -> 1: it died: the plugin crashed: exit status 1").await;
+    kept.expect("died 3: exit status 1; Kept { generation: 1 }").await;
     assert_eq!(kept.call("which").await, Ok(json!(1)));
 }
 
