@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::Connection;
 use crate::random::Random;
-use crate::{MARK, PLUGINS, Place, carries};
+use crate::{MARK, PROGRAMS, Place, carries};
 
 pub(crate) struct Faults<'a> {
     place: &'a Place,
@@ -39,8 +39,7 @@ impl<'a> Faults<'a> {
         self.end_those(|end, now| *end <= now);
         // Always as many draws, so that what happens to one plugin does not change what happens to the next.
         let [plugin, kind, detail, lasts] = [(); 4].map(|()| self.random.next());
-        let programs = (PLUGINS[0].1 + PLUGINS[1].1) as u64;
-        let name = format!("p{:02}", plugin % programs);
+        let name = format!("p{:02}", plugin % PROGRAMS as u64);
         let lasts = Instant::now() + Duration::from_millis(100 + lasts % 1500);
         let what = match kind % 10 {
             0..=2 => self.kill(&name),
