@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use jackfield::{Interface, InterfaceInfo, PluginInfo, ServiceInfo, State, Status};
+use jackfield::{Enforced, Interface, InterfaceInfo, MechanismKind, PluginInfo, ServiceInfo, State, Status};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,6 +44,8 @@ struct View {
     limits: BTreeMap<&'static str, Value>,
     /// The limits that its mechanism cannot enforce, with the reason.
     not_enforced: BTreeMap<&'static str, &'static str>,
+    /// What keeps its process in bounds, by which means, and what is not in force and why.
+    enforced: Vec<Enforced>,
     /// Calls by the way they ended.
     calls: BTreeMap<&'static str, u64>,
 }
@@ -74,7 +76,17 @@ struct MethodView {
 
 impl View {
     fn of(info: &PluginInfo) -> Self {
-        let not_enforced: BTreeMap<_, _> = info.mechanism.unenforced().iter().copied().collect();
+        // A native plugin with a process of its own is limited as a program is.
+        let limited_as = match (info.mechanism, info.process) {
+            (MechanismKind::Native, Some(_)) => MechanismKind::Process,
+            (mechanism, _) => mechanism,
+        };
+        let not_enforced: BTreeMap<_, _> = limited_as.unenforced().iter().copied().collect();
+        let process = &info.limits.process;
+        let memory = match limited_as {
+            MechanismKind::Wasm => Some(info.limits.memory_bytes_max),
+            _ => process.memory,
+        };
         let limits = [
             ("start_timeout", written(info.limits.start_timeout).into()),
             ("call_timeout", written(info.limits.call_timeout).into()),
@@ -82,7 +94,14 @@ impl View {
             ("answer_bytes", json!(info.limits.answer_bytes_max)),
             ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
             ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
-            ("memory", json!(info.limits.memory_bytes_max)),
+            ("on_timeout", info.limits.on_timeout.as_str().into()),
+            ("memory", json!(memory)),
+            ("address_space", json!(process.address_space)),
+            ("cpu_time", process.cpu_time.map(|seconds| format!("{seconds}s")).into()),
+            ("cpu_rate", process.cpu_rate.map(|thousandths| format!("{}%", thousandths / 10)).into()),
+            ("processes", json!(process.processes)),
+            ("files", json!(process.files)),
+            ("file_size", json!(process.file_size)),
             ("table_elements", json!(info.limits.table_elements_max)),
             ("stack", json!(info.limits.stack_bytes_max)),
             ("fuel", json!(info.limits.fuel_max)),
@@ -111,6 +130,7 @@ impl View {
             services: info.services.iter().map(ServiceView::of).collect(),
             limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
             not_enforced,
+            enforced: info.enforced.clone(),
             calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
         }
     }
@@ -146,6 +166,10 @@ impl View {
         });
         let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
+        if !self.enforced.is_empty() {
+            text += &format!("\n{}\n", paint.bold("process"));
+            self.enforced.iter().for_each(|enforced| text += &format!("  {}\n", plain(&enforced.to_string())));
+        }
         for interface in &self.interfaces {
             text.push('\n');
             interface.add_to(&mut text, paint);

@@ -24,6 +24,9 @@ pub mod frame;
 pub mod message;
 pub mod native;
 pub mod protobuf;
+pub mod runner;
+#[doc(hidden)]
+pub mod turns;
 
 pub use call::{CallError, Status};
 pub use compare::{Comparison, Mismatch, compare};

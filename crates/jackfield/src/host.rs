@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jackfield_protocol::call::Described;
+use jackfield_protocol::runner::Profile;
 use jackfield_protocol::{Capability, Encoding};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::Semaphore;
@@ -13,8 +14,8 @@ use crate::call::{self, CallOptions, Client, Requirements};
 use crate::discover::{Found, Shadowed, discover};
 use crate::error::{GetError, LoadError, Refused, UnknownPlugin};
 use crate::limits::Limits;
-use crate::manifest::{Manifest, MechanismKind};
-use crate::mechanism::{About, Declared, Offered, Spec, Started, WasmSpec};
+use crate::manifest::{Isolation, Manifest, MechanismKind};
+use crate::mechanism::{About, Confine, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Identity, Plugin, Shared};
 
 /// Plugins that are started at the same time. More would only wait for each other.
@@ -198,6 +199,7 @@ pub struct HostBuilder {
     encoding: Option<Encoding>,
     only: Option<String>,
     required: Vec<Capability>,
+    confine: Policy,
 }
 
 impl HostBuilder {
@@ -243,6 +245,48 @@ impl HostBuilder {
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// How far programs are shut in whose manifest has no `[sandbox]`. Default: not at all.
+    ///
+    /// A profile takes `jackfield-runner`; a program is refused if it is not there.
+    #[must_use]
+    pub fn sandbox(mut self, profile: Profile) -> Self {
+        self.confine.profile = profile;
+        self
+    }
+
+    /// Where native plugins run whose manifest does not say `isolation`. Default: in this process.
+    ///
+    /// With [`Isolation::Process`] no manifest can bring a library into this process, unless
+    /// [`HostBuilder::first_party`] names the plugin: for hosts whose plugins come from elsewhere.
+    #[must_use]
+    pub fn third_party(mut self, isolation: Isolation) -> Self {
+        self.confine.third_party = isolation;
+        self
+    }
+
+    /// Loads this native plugin as its manifest says, whatever [`HostBuilder::third_party`] says of others.
+    #[must_use]
+    pub fn first_party(mut self, name: impl Into<String>) -> Self {
+        self.confine.first_party.push(name.into());
+        self
+    }
+
+    /// Where `jackfield-runner` is. Default: what the variable `JACKFIELD_RUNNER` names, else beside this
+    /// program's executable. It is run only for plugins that are to be kept in bounds.
+    #[must_use]
+    pub fn runner(mut self, path: impl Into<PathBuf>) -> Self {
+        self.confine.runner = Some(path.into());
+        self
+    }
+
+    /// A directory of cgroup version 2 that is delegated to this user, without processes of its own, in which
+    /// plugins get cgroups. Default: the cgroup of this process is tried, which works where it is empty.
+    #[must_use]
+    pub fn cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.confine.cgroup = Some(directory.into());
         self
     }
 
@@ -314,6 +358,7 @@ impl HostBuilder {
                     grants: manifest.sandbox.clone(),
                 },
                 grpc: manifest.grpc.clone(),
+                confine: self.confine.of(&manifest, source.path()),
             };
             let (turns, runtime) = (Arc::clone(&turns), runtime.clone());
             let required = self.required.clone();
@@ -337,6 +382,36 @@ impl HostBuilder {
         plugins.sort_by(|a: &Plugin, b| a.name().cmp(b.name()));
         refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
         Host { plugins, names, refused, shadowed: found.shadowed, encoding: self.encoding, runtime: None }
+    }
+}
+
+/// What holds for the processes of all plugins.
+#[derive(Clone, Debug, Default)]
+struct Policy {
+    profile: Profile,
+    third_party: Isolation,
+    first_party: Vec<String>,
+    runner: Option<PathBuf>,
+    cgroup: Option<PathBuf>,
+}
+
+impl Policy {
+    /// How the process of one plugin is kept in bounds.
+    fn of(&self, manifest: &Manifest, source: &Path) -> Confine {
+        let is_first = self.third_party == Isolation::None || self.first_party.contains(&manifest.name);
+        let isolation = match (is_first, manifest.isolation) {
+            (true, said) => said.unwrap_or_default(),
+            (false, _) => Isolation::Process,
+        };
+        Confine {
+            profile: manifest.confinement.profile.unwrap_or(self.profile),
+            grants: manifest.confinement.clone(),
+            best_effort: manifest.best_effort.clone(),
+            library: manifest.mechanism == MechanismKind::Native && isolation == Isolation::Process,
+            home: source.parent().or(manifest.entry.parent()).unwrap_or(Path::new(".")).to_owned(),
+            runner: self.runner.clone(),
+            cgroup: self.cgroup.clone(),
+        }
     }
 }
 
@@ -372,9 +447,20 @@ async fn load(
     }
 }
 
-#[allow(unused_variables, reason = "without mechanisms nothing is started")]
-async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
+#[allow(unused_variables, unused_mut, reason = "without mechanisms nothing is started")]
+async fn start(mechanism: MechanismKind, mut spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
     match mechanism {
+        #[cfg(all(feature = "native", feature = "process"))]
+        MechanismKind::Native if spec.confine.library => {
+            let copied = runtime.spawn_blocking(move || {
+                spec.entry = crate::native::copy_for_runner(&spec)?;
+                Ok::<_, crate::native::LibraryError>(spec)
+            });
+            let spec = copied.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+            Ok(crate::process::start(&spec, runtime).await?)
+        }
+        #[cfg(not(feature = "process"))]
+        MechanismKind::Native if spec.confine.library => Err(LoadError::NotBuiltIn { mechanism: "process" }),
         #[cfg(feature = "native")]
         MechanismKind::Native => {
             let loaded = runtime.spawn_blocking(move || crate::native::start(&spec)).await;

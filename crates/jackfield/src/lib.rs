@@ -71,14 +71,17 @@ pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
     call::{Cause, Failure},
+    runner::{Enforced, ProcessLimits, Profile},
 };
-pub use limits::Limits;
+pub use limits::{Limits, OnTimeout};
 pub use manifest::{
-    Cookie, Grants, GrpcSpec, Instances, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
-    MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
+    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
+    MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
 };
 pub use mechanism::{MethodInfo, ServiceInfo};
 pub use observe::Calls;
+#[cfg(any(feature = "process", feature = "grpc"))]
+pub use program::SandboxError;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
 
 /// What generated code refers to.

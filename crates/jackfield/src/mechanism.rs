@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
+use jackfield_protocol::runner::{Enforced, Profile};
 use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
 use semver::Version;
 use serde_json::Value;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::manifest::{Grants, GrpcSpec, Instances, WasmAbi};
+use crate::manifest::{Confinement, Grants, GrpcSpec, Instances, WasmAbi};
 
 /// A future on the heap.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,6 +47,25 @@ pub(crate) struct Spec {
     pub(crate) wasm: WasmSpec,
     /// What is said to a gRPC plugin.
     pub(crate) grpc: GrpcSpec,
+    /// How a program is shut in.
+    pub(crate) confine: Confine,
+}
+
+/// How the process of a plugin is kept in bounds; its limits are in [`Limits::process`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Confine {
+    pub(crate) profile: Profile,
+    pub(crate) grants: Confinement,
+    /// What may be missing where the platform does not have it.
+    pub(crate) best_effort: Vec<String>,
+    /// Whether the entry is a library that the runner is to host.
+    pub(crate) library: bool,
+    /// The directory that the plugin came in, which it may read.
+    pub(crate) home: PathBuf,
+    /// Where the runner is, if the host says so.
+    pub(crate) runner: Option<PathBuf>,
+    /// A delegated cgroup, if the host has one.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// What a manifest says of a plugin.
@@ -243,6 +263,11 @@ pub(crate) trait Session: Send + Sync {
     /// Ends it at once, without waiting: the host is gone. Calls under way end now.
     fn abandon(&self);
 
+    /// What keeps it in bounds beside the host, one by one, and whether it is really in force.
+    fn enforced(&self) -> Vec<Enforced> {
+        Vec::new()
+    }
+
     /// Operating system's number of the plugin's process, where it has one of its own.
     fn process(&self) -> Option<u32>;
 }
@@ -250,8 +275,7 @@ pub(crate) trait Session: Send + Sync {
 /// A session that has just begun, with the log it writes to.
 pub(crate) struct Started {
     pub(crate) session: Arc<dyn Session>,
-    pub(crate) log: Arc<PluginLog>,
-}
+    pub(crate) log: Arc<PluginLog>,}
 
 /// An answer's value, unless it is larger than it may be.
 pub(crate) fn answer(ok: bool, encoding: Encoding, value: Buffer, bytes_max: usize) -> Result<Answer, Cause> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jackfield_protocol::call::{Cause, Failure};
+use jackfield_protocol::runner::Enforced;
 use jackfield_protocol::{Capability, Fingerprint, Interface, InterfaceId};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -97,6 +98,8 @@ pub struct PluginInfo {
     pub speaks: String,
     /// Number of its process, where it has one of its own.
     pub process: Option<u32>,
+    /// What keeps its process in bounds, one by one, by which means, and what is not in force and why.
+    pub enforced: Vec<Enforced>,
     /// How its calls ended, in all generations.
     pub calls: Calls,
 }
@@ -362,6 +365,7 @@ impl Shared {
             generation: generation.number,
             speaks: about.speaks.clone(),
             process: generation.session.process(),
+            enforced: generation.session.enforced(),
             calls: self.counters.read(),
         }
     }

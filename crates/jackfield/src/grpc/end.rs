@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::Output;
 use super::launch::Stdin;
+use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::program::{Child, Exit, PIPE_GRACE};
+use crate::program::{Child, Evidence, Exit, Overtime, PIPE_GRACE};
 
 /// The program of a session.
 pub(super) enum Program {
@@ -49,6 +50,22 @@ impl Program {
         match self {
             Program::Started { child, .. } => child.kill().await,
             Program::Attached { .. } => {}
+        }
+    }
+
+    /// What is done to it when a call takes too long. One that somebody else started is only told.
+    pub(super) fn on_timeout(&self, limits: &Limits) -> Option<Arc<Overtime>> {
+        match self {
+            Program::Started { child, .. } => child.on_timeout(limits),
+            Program::Attached { .. } => None,
+        }
+    }
+
+    /// What is known of why it may die.
+    fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Program::Started { child, .. } => Some(child.evidence()),
+            Program::Attached { .. } => None,
         }
     }
 
@@ -147,27 +164,31 @@ pub(super) fn watch(
     log: Arc<PluginLog>,
     over: Arc<watch::Sender<Option<Cause>>>,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (mut ended, kill) = (ended.watch(), ended.killer());
+    let (mut ended, kill, evidence) = (ended.watch(), ended.killer(), ended.evidence());
     async move {
         let seen = tokio::select! {
             exit = ended.seen() => Some(exit),
             _ = channel.closed() => None,
         };
-        let how = match seen {
-            Some(exit) => exit.to_string(),
+        let (exit, how) = match seen {
+            Some(exit) => (Some(exit), exit.to_string()),
             // The end of the connection and of the program come in any order; the program's says more.
             None => match timeout(PIPE_GRACE, ended.seen()).await {
-                Ok(exit) => exit.to_string(),
+                Ok(exit) => (Some(exit), exit.to_string()),
                 // It is being stopped, and has its grace.
                 Err(_) if over.borrow().is_some() => return,
                 Err(_) => {
                     kill();
-                    "it closed its connection, and was ended".to_owned()
+                    (None, "it closed its connection, and was ended".to_owned())
                 }
             },
         };
         let how = format!("{how}{}", Output::of(&log));
-        finish(&over, Cause::Crashed { how });
+        let cause = match evidence {
+            Some(evidence) => evidence.of_death(exit, how),
+            None => Cause::Crashed { how },
+        };
+        finish(&over, cause);
     }
 }
 
