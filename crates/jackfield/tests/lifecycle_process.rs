@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fixtures_api::misbehave::{Level, Misbehave};
 use fixtures_api::zoo::Zoo;
 use jackfield::{CallOptions, Client, Encoding, Host, Status};
-use suite::processes::{Mark, Signal, kill, signal};
+use suite::processes::{Mark, Signal, kill, signal, without_guard};
 use suite::{Fixture, Mechanism, Plugins, ended, eventually, in_time, misbehave, says, watch};
 use tokio::task::JoinSet;
 
@@ -361,12 +361,13 @@ fn a_host_without_a_runtime_around_it_leaves_nothing() {
     eventually("it is gone", || mark.running().is_empty());
 }
 
-/// The host has no time to tell anybody: what ends the plugin is the end of its stdin.
+/// The host has no time to tell anybody, and no guard: what ends the plugin is the end of its stdin.
 #[test]
 fn a_plugin_does_not_outlive_a_host_that_is_killed() {
     if let Some(dir) = std::env::var_os("JACKFIELD_TEST_PLUGINS") {
         let host = Host::builder().plugin_dir(dir).build_blocking().expect("a host");
         assert_eq!(host.plugins().len(), 1);
+        without_guard(std::process::id());
         std::process::abort();
     }
     let mark = Mark::new();
@@ -391,6 +392,7 @@ fn a_plugin_with_its_hands_full_does_not_outlive_a_host_that_is_killed() {
         let options = CallOptions { timeout: Some(Duration::from_millis(300)) };
         let hasty: Client<dyn Misbehave> = host.select().options(options).get("misbehave").expect("a client");
         while hasty.blocking().echo("x".into()).is_ok() {}
+        without_guard(std::process::id());
         std::process::abort();
     }
     let mark = Mark::new();

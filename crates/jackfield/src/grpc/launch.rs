@@ -1,6 +1,7 @@
 //! Starts a program and reads the line in which it says where it listens.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use jackfield_grpc::handshake::{Line, Protocol, variable};
@@ -35,10 +36,24 @@ pub(super) struct Launched {
     pub(super) tls: Option<(Arc<Identity>, Vec<u8>)>,
     pub(super) multiplex: bool,
     /// Where its sockets are, ours for it as well. Goes with the session, whatever the plugin left in it.
-    pub(super) sockets: Option<Arc<tempfile::TempDir>>,
+    pub(super) sockets: Option<Arc<SocketDir>>,
     pub(super) socket_group: Option<String>,
     /// What the runner says is in force.
     pub(super) enforced: Vec<Enforced>,
+}
+
+/// The directory of one start's sockets: removed when it is dropped, or by the guard.
+pub(super) struct SocketDir {
+    directory: tempfile::TempDir,
+    // After the directory: until it is gone, the guard knows of it.
+    #[cfg(unix)]
+    _watched: Option<program::Watched>,
+}
+
+impl SocketDir {
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
 /// Starts the program and waits for its handshake.
@@ -167,7 +182,7 @@ pub(super) fn attach(spec: &Spec, reattach: &Reattach) -> Result<Launched, GrpcE
 
 /// A directory for the sockets of one start, which nobody else can look into. A short path: what a socket's
 /// address has room for is about a hundred bytes.
-fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<tempfile::TempDir>>> {
+fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<SocketDir>>> {
     if !cfg!(unix) {
         return Ok(None);
     }
@@ -185,7 +200,13 @@ fn socket_dir(grpc: &GrpcSpec) -> io::Result<Option<Arc<tempfile::TempDir>>> {
         Group::from(&**group).open_directory(directory.path()).map_err(io::Error::other)?;
     }
     let _ = grpc;
-    Ok(Some(Arc::new(directory)))
+    #[cfg(unix)]
+    let _watched = program::watch_directory(directory.path());
+    Ok(Some(Arc::new(SocketDir {
+        directory,
+        #[cfg(unix)]
+        _watched,
+    })))
 }
 
 type Tls = Option<(Arc<Identity>, Vec<u8>)>;

@@ -24,7 +24,7 @@ use super::about::Known;
 use super::connect::Connected;
 use super::end::{self, Over, Program, finish};
 use super::lane::{self, Lane, Waiting};
-use super::launch::Launched;
+use super::launch::{Launched, SocketDir};
 use super::services::{self, Dynamic, Services};
 use super::status::{self, Said, Taken};
 use super::unary::{self, Service};
@@ -48,7 +48,7 @@ pub(super) struct GrpcSession {
     answer_bytes_max: usize,
     runtime: Handle,
     /// Its sockets go when it is gone.
-    _sockets: Option<Arc<tempfile::TempDir>>,
+    _sockets: Option<Arc<SocketDir>>,
     enforced: Vec<Enforced>,
     /// What is done to it when a call takes too long.
     on_timeout: Option<Arc<Overtime>>,

@@ -81,7 +81,7 @@ pub(crate) struct Child {
     evidence: Evidence,
     runner: Mutex<Option<Runner>>,
     /// Where it works, if that is its own.
-    _directory: Option<tempfile::TempDir>,
+    _directory: Option<super::confine::WorkDir>,
 }
 
 /// A runner that has not reported yet.
@@ -277,7 +277,7 @@ fn taken<T>(pipe: Option<T>) -> std::io::Result<T> {
 }
 
 #[cfg(unix)]
-mod imp {
+pub(super) mod imp {
     use std::io;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::{Child, Command};
@@ -285,19 +285,20 @@ mod imp {
 
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+    use super::super::guard::{self, Guard, Watched};
     use super::{Exit, Spawned, taken};
 
     /// A process group, whose number is its leader's. The number is good until the leader is reaped:
     /// afterwards it may be another's, so a reaped group is none any more.
     #[derive(Clone)]
-    pub(super) struct Group(Arc<Mutex<Option<Pid>>>);
+    pub(in super::super) struct Group(Arc<Mutex<Option<Pid>>>);
 
     impl Group {
         pub(super) fn terminate(&self) {
             self.signal(Signal::TERM);
         }
 
-        pub(super) fn kill(&self) {
+        pub(in super::super) fn kill(&self) {
             self.signal(Signal::KILL);
         }
 
@@ -310,21 +311,32 @@ mod imp {
         }
     }
 
-    pub(super) struct Waiter {
-        child: Child,
+    pub(in super::super) struct Waiter {
+        pub(in super::super) child: Child,
         group: Group,
+        watched: Option<Watched>,
     }
 
     impl Waiter {
-        /// Waits for the leader, kills what is left of its group, and reaps it, in this order: as long
-        /// as the leader is not reaped, no other process can have its number.
-        pub(super) fn wait(mut self) -> Exit {
+        /// Starts a process in a group of its own, which nobody watches.
+        pub(in super::super) fn spawn(command: &mut Command) -> io::Result<(Self, Group)> {
+            // Its own group: what it starts ends with it, and a Ctrl-C at the host's terminal is the host's.
+            let child = command.process_group(0).spawn()?;
+            let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let group = Group(Arc::new(Mutex::new(leader)));
+            Ok((Self { child, group: group.clone(), watched: None }, group))
+        }
+
+        /// Waits for the leader, kills what is left of its group, has the guard forget it, and reaps it, in
+        /// this order: as long as the leader is not reaped, no other process can have its number.
+        pub(in super::super) fn wait(mut self) -> Exit {
             let leader = *self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(leader) = leader {
                 let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                 while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(leader), seen) {}
             }
             self.group.kill();
+            drop(self.watched.take());
             let mut group = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
             let status = self.child.wait();
             *group = None;
@@ -336,14 +348,15 @@ mod imp {
     }
 
     pub(super) fn spawn(mut command: Command) -> io::Result<(Spawned, Waiter)> {
-        // Its own group: what it starts ends with it, and a Ctrl-C at the host's terminal is the host's.
-        let mut child = command.process_group(0).spawn()?;
-        let id = child.id();
-        let leader = i32::try_from(id).ok().and_then(Pid::from_raw);
-        let group = Group(Arc::new(Mutex::new(leader)));
+        // Before the program, which it is told of as soon as there is one.
+        let (guard, mark) = (Guard::get(), guard::new_mark());
+        let (mut waiter, group) = Waiter::spawn(command.env(guard::MARK, &mark))?;
+        let id = waiter.child.id();
+        waiter.watched = Some(guard.watch_program(id, &mark));
+        let child = &mut waiter.child;
         let (stdin, stdout, stderr) =
             (taken(child.stdin.take())?, taken(child.stdout.take())?, taken(child.stderr.take())?);
-        Ok((Spawned { id, group: group.clone(), stdin, stdout, stderr }, Waiter { child, group }))
+        Ok((Spawned { id, group, stdin, stdout, stderr }, waiter))
     }
 }
 

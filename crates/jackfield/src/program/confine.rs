@@ -81,7 +81,32 @@ pub(crate) struct Launch {
 pub(super) struct Confined {
     pub(super) runner: PathBuf,
     /// Where it works, if that is its own. Goes with the program.
-    pub(super) directory: Option<TempDir>,
+    pub(super) directory: Option<WorkDir>,
+}
+
+/// The directory in which a plugin works that is shut in. Removed when it is dropped, or by the guard.
+pub(super) struct WorkDir {
+    directory: TempDir,
+    // After the directory: until it is gone, the guard knows of it.
+    #[cfg(unix)]
+    _watched: Option<super::guard::Watched>,
+}
+
+impl WorkDir {
+    fn make() -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("jackfield-").tempdir()?;
+        #[cfg(unix)]
+        let _watched = super::guard::watch_directory(directory.path());
+        Ok(Self {
+            directory,
+            #[cfg(unix)]
+            _watched,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
 /// Makes `command` the runner's, if the plugin is to be kept in bounds. `sockets`: where it makes Unix sockets.
@@ -90,10 +115,10 @@ pub(crate) fn confine(command: Command, spec: &Spec, sockets: Option<&Path>) -> 
     let runner = find(spec.confine.runner.as_deref(), wanted)?;
     let shut_in = spec.confine.profile != Profile::None;
     let directory = match shut_in {
-        true => Some(tempfile::Builder::new().prefix("jackfield-").tempdir().map_err(directory)?),
+        true => Some(WorkDir::make().map_err(|source| SandboxError::Directory { source })?),
         false => None,
     };
-    let orders = orders(spec, directory.as_ref().map(TempDir::path), sockets, command.get_program().as_ref());
+    let orders = orders(spec, directory.as_ref().map(WorkDir::path), sockets, command.get_program().as_ref());
     let orders = serde_json::to_string(&orders).map_err(|error| SandboxError::Runner {
         runner: runner.clone(),
         what: format!("cannot be given its orders: {error}"),
@@ -121,10 +146,6 @@ pub(crate) fn confine(command: Command, spec: &Spec, sockets: Option<&Path>) -> 
         };
     }
     Ok(Launch { command: confined, confined: Some(Confined { runner, directory }) })
-}
-
-fn directory(source: io::Error) -> SandboxError {
-    SandboxError::Directory { source }
 }
 
 /// What of it takes the runner. None: nothing does.

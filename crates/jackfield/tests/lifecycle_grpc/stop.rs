@@ -9,7 +9,7 @@ use jackfield::Host;
 use matrix::pb::{Blob, Empty};
 
 use crate::suite::grpc::{client, fixture, languages, program, tool};
-use crate::suite::processes::{Mark, Signal, signal};
+use crate::suite::processes::{Mark, Signal, signal, without_guard};
 use crate::suite::{self, Fixture, Plugins, eventually, fixtures, in_time};
 
 /// How long a plugin takes that does what it is told.
@@ -141,19 +141,20 @@ async fn a_host_that_is_dropped_leaves_nothing() {
     eventually("all are gone", || mark.running().is_empty());
 }
 
-/// The host has no time to tell anybody. A plugin of go-plugin's would stay, which we cannot change; one with our
-/// SDK sees the end of its stdin.
+/// The host has no time to tell anybody, and no guard. A plugin of go-plugin's would stay, which we cannot change;
+/// one with our SDK sees the end of its stdin.
 #[test]
 fn a_plugin_with_the_sdk_does_not_outlive_a_host_that_is_killed() {
     if let Some(dir) = std::env::var_os("JACKFIELD_TEST_PLUGINS") {
         let host = Host::builder().plugin_dir(dir).build_blocking().expect("a host");
         assert_eq!(host.plugins().len(), 1, "{:?}", host.refused());
+        without_guard(std::process::id());
         std::process::abort();
     }
     let mark = Mark::new();
     let plugins = Plugins::with(fixture("rust").env(Mark::VARIABLE, mark.value()));
     let mut child = suite::again("stop::a_plugin_with_the_sdk_does_not_outlive_a_host_that_is_killed");
-    // A host that is killed leaves its directory for sockets.
+    // A host that is killed and has no guard leaves its directory for sockets.
     let sockets = tempfile::tempdir().expect("a directory");
     child.env("JACKFIELD_TEST_PLUGINS", plugins.path()).env("TMPDIR", sockets.path());
     let output = child.output().expect("a host");
