@@ -26,7 +26,7 @@ pub(crate) use child::{Child, command, ended, spawn};
 pub use confine::SandboxError;
 pub(crate) use confine::{Launch, confine};
 pub(crate) use evidence::{Evidence, Overtime};
-#[cfg(unix)]
+#[cfg(all(unix, feature = "grpc"))]
 pub(crate) use guard::{Watched, watch_directory};
 #[cfg(feature = "grpc")]
 pub(crate) use output::Lines;
