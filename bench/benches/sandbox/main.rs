@@ -43,7 +43,11 @@ fn sandbox(target: &Path) -> Result<(), Box<dyn Error>> {
         ("process, profile `default`", "english", "[sandbox]\nprofile = 'default'"),
         ("process, profile `strict`", "english", "[sandbox]\nprofile = 'strict'"),
         ("native, isolated", "libenglish.so", "isolation = 'process'"),
-        ("native, isolated, profile `default`", "libenglish.so", "isolation = 'process'\n[sandbox]\nprofile = 'default'"),
+        (
+            "native, isolated, profile `default`",
+            "libenglish.so",
+            "isolation = 'process'\n[sandbox]\nprofile = 'default'",
+        ),
     ] {
         rows.push(call_row(name, &target, entry, lines)?);
     }

@@ -298,6 +298,7 @@ mod tests {
             }],
             limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)].into(),
             not_enforced: [("stop_grace", "a reason")].into(),
+            enforced: Vec::new(),
             calls: [("ok", 3)].into(),
         }
     }

@@ -171,9 +171,10 @@ impl Registration {
             .map_err(|error: NameError| senseless(format!("added an interface without a name: {error}")))?;
         let description = match &*self.description {
             "" => None,
-            json => Some(Interface::from_json(json).map_err(|error| {
-                senseless(format!("described `{id}` in a way that cannot be used: {error}"))
-            })?),
+            json => Some(
+                Interface::from_json(json)
+                    .map_err(|error| senseless(format!("described `{id}` in a way that cannot be used: {error}")))?,
+            ),
         };
         match description.as_ref().filter(|described| described.id != id) {
             Some(described) => Err(senseless(format!("added `{id}` with the description of `{}`", described.id))),

@@ -75,14 +75,15 @@ pub use jackfield_protocol::{
 };
 pub use limits::{Limits, OnTimeout};
 pub use manifest::{
-    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LimitRefusal, LimitsSpec, Manifest, ManifestError, ManifestProblem,
-    MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism, WasmAbi, parse_duration,
+    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LimitRefusal, LimitsSpec, Manifest, ManifestError,
+    ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
+    UnknownMechanism, WasmAbi, parse_duration,
 };
 pub use mechanism::{MethodInfo, ServiceInfo};
 pub use observe::Calls;
+pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
-pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

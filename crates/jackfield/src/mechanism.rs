@@ -275,7 +275,8 @@ pub(crate) trait Session: Send + Sync {
 /// A session that has just begun, with the log it writes to.
 pub(crate) struct Started {
     pub(crate) session: Arc<dyn Session>,
-    pub(crate) log: Arc<PluginLog>,}
+    pub(crate) log: Arc<PluginLog>,
+}
 
 /// An answer's value, unless it is larger than it may be.
 pub(crate) fn answer(ok: bool, encoding: Encoding, value: Buffer, bytes_max: usize) -> Result<Answer, Cause> {

@@ -135,9 +135,12 @@ async fn what_is_not_shut_in_gets_out() {
     let prison = prison("").await;
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = tcp.local_addr().expect("an address").port();
-    for (what, arguments) in
-        [("host-environment", json!({})), ("host-files", json!({})), ("tcp", json!({ "port": port })), ("signal", json!({}))]
-    {
+    for (what, arguments) in [
+        ("host-environment", json!({})),
+        ("host-files", json!({})),
+        ("tcp", json!({ "port": port })),
+        ("signal", json!({})),
+    ] {
         assert_eq!(prison.tries(what, arguments).await, "done", "{what}");
     }
 }

@@ -95,9 +95,9 @@ impl Session {
             Some(description) => Offer::Described(Box::new(description.clone())),
             None => Offer::Named(served.id.clone()),
         });
-        let capabilities = capabilities.iter().map(|capability| {
-            capability.parse().map_err(|error| senseless(format!("offered a capability: {error}")))
-        });
+        let capabilities = capabilities
+            .iter()
+            .map(|capability| capability.parse().map_err(|error| senseless(format!("offered a capability: {error}"))));
         let about = HelloAnswer {
             protocol: PROTOCOL,
             plugin: PluginName { name, version },
@@ -230,7 +230,7 @@ impl Session {
         let index = functions.position(|known| known.name == function).and_then(|at| u32::try_from(at).ok());
         let mut answer = Buffer::new();
         let deadline = meta.deadline_ms.map(|ms| ms.saturating_mul(1000));
-        let arguments = if arguments.is_empty() { b"{}" } else { arguments };
+        let arguments = if arguments.is_empty() { &b"{}"[..] } else { arguments };
         let trace = meta.traceparent.as_deref().unwrap_or("");
         match served.make(function, index, Encoding::Json, arguments, deadline, trace, &mut answer) {
             status::OK => self.output.send(|out| message::write_answer(out, id, &answer)),

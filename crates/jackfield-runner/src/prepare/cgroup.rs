@@ -70,9 +70,7 @@ pub(super) fn join(orders: &Orders) -> Cgroup {
         Ok(parent) => parent,
         Err(why) => return Cgroup::None { why },
     };
-    join_in(&parent, &wanted).unwrap_or_else(|error| Cgroup::None {
-        why: format!("`{}`: {error}", parent.display()),
-    })
+    join_in(&parent, &wanted).unwrap_or_else(|error| Cgroup::None { why: format!("`{}`: {error}", parent.display()) })
 }
 
 fn join_in(parent: &Path, wanted: &[(&'static str, &'static str, String)]) -> io::Result<Cgroup> {

@@ -94,8 +94,8 @@ pub(super) fn shut_in(doing: &mut Doing<'_>, program: &Path) -> Result<(), Refus
 
 /// How much of it the kernel keeps, and its version.
 enum Kept {
-    All(i32),
-    Some(i32),
+    All(String),
+    Some(String),
 }
 
 fn restrict(doing: &Doing<'_>, program: &Path) -> Result<Kept, String> {
@@ -137,7 +137,9 @@ fn restrict(doing: &Doing<'_>, program: &Path) -> Result<Kept, String> {
     }
     let status = ruleset.restrict_self().map_err(said)?;
     let version = match status.landlock {
-        LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
+        LandlockStatus::Available { effective_abi, kernel_abi } => {
+            kernel_abi.map_or_else(|| effective_abi.to_string(), |version| version.to_string())
+        }
         LandlockStatus::NotEnabled => return Err("Landlock is not enabled in this kernel".to_owned()),
         LandlockStatus::NotImplemented => return Err("this kernel has no Landlock".to_owned()),
     };

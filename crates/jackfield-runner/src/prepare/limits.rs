@@ -93,13 +93,7 @@ pub(super) fn set(doing: &mut Doing<'_>, cgroup: &dyn Kept) -> Result<(), Refusa
     Ok(())
 }
 
-fn both(
-    resource: Resource,
-    value: u64,
-    name: &str,
-    by: &str,
-    noted: impl FnOnce(Enforced) -> Enforced,
-) -> Enforced {
+fn both(resource: Resource, value: u64, name: &str, by: &str, noted: impl FnOnce(Enforced) -> Enforced) -> Enforced {
     match limit(resource, value, value) {
         Ok(()) => noted(Enforced::by(name, value, by)),
         Err(error) => Enforced::not(name, value, error),

@@ -58,6 +58,7 @@ impl Doing<'_> {
 #[cfg(target_os = "linux")]
 pub(crate) fn prepare(orders: &Orders, file: &OsString, is_native: bool) -> Result<Prepared, Refusal> {
     use jackfield_protocol::runner::Profile;
+    use limits::Kept as _;
 
     let report = Report { version: ORDERS_VERSION, ..Report::default() };
     let mut doing = Doing { orders, report };

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use jackfield_protocol::runner::{Enforced, Orders, Profile};
 use libc::{c_long, *};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
 };
 
 use super::{Doing, Refusal};
@@ -103,13 +103,8 @@ const DENIED_STRICTLY: &[c_long] = &[
 ];
 
 /// New namespaces, by way of `clone`.
-const NAMESPACES: u64 = (CLONE_NEWUSER
-    | CLONE_NEWNS
-    | CLONE_NEWPID
-    | CLONE_NEWNET
-    | CLONE_NEWIPC
-    | CLONE_NEWUTS
-    | CLONE_NEWCGROUP) as u64;
+const NAMESPACES: u64 =
+    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u64;
 
 /// The kernel numbers the calls of x32, which are those of x86-64 again, from here. No list of numbers has
 /// them.
@@ -177,10 +172,10 @@ fn rules(orders: &Orders, alone: bool) -> Result<BTreeMap<c_long, Vec<SeccompRul
         }
         rules.insert(SYS_clone, clone);
         // Characters put into the terminal that the host was started from.
-        rules.insert(SYS_ioctl, vec![
-            when(1, SeccompCmpOp::Eq, TIOCSTI as u64)?,
-            when(1, SeccompCmpOp::Eq, TIOCLINUX as u64)?,
-        ]);
+        rules.insert(
+            SYS_ioctl,
+            vec![when(1, SeccompCmpOp::Eq, TIOCSTI as u64)?, when(1, SeccompCmpOp::Eq, TIOCLINUX as u64)?],
+        );
     }
     if is_strict {
         rules.extend(DENIED_STRICTLY.iter().map(|call| (*call, Vec::new())));
@@ -196,11 +191,8 @@ fn rules(orders: &Orders, alone: bool) -> Result<BTreeMap<c_long, Vec<SeccompRul
     if orders.profile != Profile::None && !orders.net {
         // Landlock knows TCP and no UDP; here no address family but that of Unix sockets is left.
         let unix = AF_UNIX as u64;
-        let socket = if is_strict && !orders.unix_sockets {
-            Vec::new()
-        } else {
-            vec![when(0, SeccompCmpOp::Ne, unix)?]
-        };
+        let socket =
+            if is_strict && !orders.unix_sockets { Vec::new() } else { vec![when(0, SeccompCmpOp::Ne, unix)?] };
         rules.insert(SYS_socket, socket);
         rules.insert(SYS_socketpair, vec![when(0, SeccompCmpOp::Ne, unix)?]);
     }

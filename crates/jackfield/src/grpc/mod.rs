@@ -36,8 +36,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 pub use crate::program::Exit;
-use crate::program::SandboxError;
-use crate::program::PIPE_GRACE;
+use crate::program::{PIPE_GRACE, SandboxError};
 
 /// Why a program did not start as a gRPC plugin.
 #[derive(Debug, thiserror::Error)]

@@ -179,3 +179,71 @@ impl FromStr for Isolation {
 pub struct UnknownIsolation {
     name: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use expect_test::{Expect, expect};
+
+    use crate::manifest::Manifest;
+
+    /// The confinement, isolation and what may be missing of a plugin with `toml` below two lines, or what is wrong.
+    fn check(entry: &str, toml: &str, expected: Expect) {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("models")).expect("a directory");
+        fs::write(directory.path().join(entry), "").expect("a file");
+        let file = directory.path().join("plugin.toml");
+        fs::write(&file, format!("name = 'x'\nentry = '{entry}'\n{toml}")).expect("a file");
+        let text = match Manifest::read(&file) {
+            Ok(Manifest { confinement, isolation, best_effort, .. }) => {
+                format!("{confinement:?} {isolation:?} {best_effort:?}")
+            }
+            Err(error) => error.to_string(),
+        };
+        let resolved = directory.path().canonicalize().expect("a directory");
+        let text = text.replace(&*resolved.to_string_lossy(), "…").replace(&*directory.path().to_string_lossy(), "…");
+        expected.assert_eq(text.strip_prefix("…/").unwrap_or(&text));
+    }
+
+    #[test]
+    fn a_program_is_shut_in_as_its_sandbox_says() {
+        check("run.py", "", expect![[""]]);
+        check("run.py", "[sandbox]", expect![[""]]);
+        check(
+            "run.py",
+            "best_effort = ['memory', 'fs']\n[sandbox]\nprofile = 'strict'\nfs.read = ['models', '/']\nfs.write = ['models']\nnet = 'all'\nenv = ['HOME']",
+            expect![[""]],
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_sandbox_is_named_with_its_place() {
+        check("run.py", "[sandbox]\nprofile = 'hard'", expect![[""]]);
+        check("run.py", "[sandbox]\nnet.hosts = ['a.org']", expect![[""]]);
+        check("run.py", "[sandbox]\nnet = 'al'", expect![[""]]);
+        check("run.py", "[sandbox]\nfs.read = ['gone']", expect![[""]]);
+        check("run.py", "[sandbox]\nfs.read = { '/data' = 'models' }", expect![[""]]);
+        check("run.py", "[sandbox]\nenv = ['A=B']", expect![[""]]);
+        check("run.py", "[sandbox]\nprofile = 'none'\nnet = 'all'", expect![[""]]);
+        check("run.py", "best_effort = ['call_timeout']", expect![[""]]);
+        check("run.py", "[limits]\ncpu_rate = 'half'", expect![[""]]);
+        check("run.py", "[limits]\ncpu_time = '500ms'", expect![[""]]);
+        check("run.py", "[limits]\nfiles = 3", expect![[""]]);
+        check("run.py", "[limits]\non_timeout = 'panic'", expect![[""]]);
+    }
+
+    #[test]
+    fn a_library_with_a_process_of_its_own_is_shut_in_and_limited_as_a_program() {
+        check(
+            "libx.so",
+            "isolation = 'process'\n[limits]\ncall_timeout = '5s'\nmemory = '10MiB'\n[sandbox]",
+            expect![[""]],
+        );
+        check("libx.so", "isolation = 'none'\n[sandbox]", expect![[""]]);
+        check("libx.so", "isolation = 'none'\n[limits]\nmemory = '10MiB'", expect![[""]]);
+        check("libx.so", "isolation = 'thread'", expect![[""]]);
+        check("run.py", "isolation = 'process'", expect![[""]]);
+        check("x.wasm", "isolation = 'process'", expect![[""]]);
+    }
+}

@@ -282,7 +282,9 @@ const FILES_MIN: u64 = 8;
 
 fn files(written: &Named) -> Result<u64, Fault> {
     match written.count("files")? {
-        files if files < FILES_MIN => Err(written.bad(format_args!("{files} files; no program runs with fewer than {FILES_MIN}"))),
+        files if files < FILES_MIN => {
+            Err(written.bad(format_args!("{files} files; no program runs with fewer than {FILES_MIN}")))
+        }
         files => Ok(files),
     }
 }

@@ -22,8 +22,8 @@ mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use jackfield_native::libraries_loaded;
 use jackfield_native::NativeError;
+pub use jackfield_native::libraries_loaded;
 use jackfield_protocol::native::level;
 use tracing::Level;
 

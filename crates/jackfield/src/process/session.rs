@@ -83,8 +83,7 @@ impl ProcessSession {
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
         });
         let prefixes = prefixes.collect();
-        let end =
-            End { exit: child.exit_receiver(), stderr: child.stderr_receiver(), evidence: child.evidence() };
+        let end = End { exit: child.exit_receiver(), stderr: child.stderr_receiver(), evidence: child.evidence() };
         let on_timeout = child.on_timeout(&limits);
         runtime.spawn(read(reader, Arc::clone(&shared), end, child.killer()));
         Self { about, prefixes, child, shared, limits, runtime: runtime.clone(), enforced, on_timeout }

@@ -104,12 +104,7 @@ pub(crate) fn command(spec: &Spec) -> io::Result<Command> {
 }
 
 /// Runs a program and forwards its stderr to `log`. The name is that of the plugin.
-pub(crate) fn spawn(
-    launch: Launch,
-    spec: &Spec,
-    log: &Arc<PluginLog>,
-    runtime: &Handle,
-) -> io::Result<(Child, Pipes)> {
+pub(crate) fn spawn(launch: Launch, spec: &Spec, log: &Arc<PluginLog>, runtime: &Handle) -> io::Result<(Child, Pipes)> {
     let Launch { mut command, confined } = launch;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (ended, exit) = watch::channel(None);
