@@ -30,7 +30,7 @@ use document::{Keys, Named, Table};
 use entry::Platform;
 use error::{Fault, did_you_mean};
 
-pub use confinement::{Confinement, Isolation, NetGrant, UnknownIsolation};
+pub use confinement::{Confinement, Isolation, NetGrant};
 pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
 pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};

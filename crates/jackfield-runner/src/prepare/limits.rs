@@ -10,6 +10,13 @@ use super::{Doing, Refusal};
 /// Seconds from SIGXCPU to SIGKILL. Were both at once, the kill would say nothing of its reason.
 const CPU_GRACE: u64 = 5;
 
+/// Bytes of stack for each thread of a program whose data is limited to [`SMALL_BYTES`] or less. A thread has as much as
+/// the main thread may have, 8 MiB, and all of it counts as data: Node.js starts four before it runs a line, and does
+/// not start in 64 MiB. What V8 takes for granted is a bit less than 1 MiB.
+const STACK_BYTES: u64 = 2 << 20;
+
+const SMALL_BYTES: u64 = 256 << 20;
+
 /// Reason why `RLIMIT_NPROC` is not used.
 const NO_NPROC: &str = "no cgroup is delegated, and the operating system's own limit counts all processes of the user, \
                         and none of root";
@@ -40,6 +47,12 @@ impl Kept for NoCgroup {
 pub(super) fn set(doing: &mut Doing<'_>, cgroup: &dyn Kept) -> Result<(), Refusal> {
     let limits = &doing.orders.limits;
     if let Some(bytes) = limits.memory {
+        if bytes <= SMALL_BYTES && !cgroup.has("memory.max") && cfg!(target_os = "linux") {
+            // The hard limit stays: a program that knows better may say so.
+            let maximum = getrlimit(Resource::Stack).maximum;
+            let current = Some(maximum.map_or(STACK_BYTES, |maximum| maximum.min(STACK_BYTES)));
+            setrlimit(Resource::Stack, Rlimit { current, maximum }).map_err(|error| doing.failed("memory", error))?;
+        }
         let enforced = match cgroup.has("memory.max") {
             true => Enforced::by("memory", bytes, "cgroup").note("of all its processes together"),
             false if cfg!(target_os = "linux") => both(Resource::Data, bytes, "memory", "rlimit_data", |enforced| {

@@ -208,29 +208,91 @@ mod tests {
 
     #[test]
     fn a_program_is_shut_in_as_its_sandbox_says() {
-        check("run.py", "", expect![[""]]);
-        check("run.py", "[sandbox]", expect![[""]]);
+        check("run.py", "", expect!["Confinement { profile: None, read: [], write: [], net: None, env: [] } None []"]);
+        check(
+            "run.py",
+            "[sandbox]",
+            expect!["Confinement { profile: Some(Default), read: [], write: [], net: None, env: [] } None []"],
+        );
         check(
             "run.py",
             "best_effort = ['memory', 'fs']\n[sandbox]\nprofile = 'strict'\nfs.read = ['models', '/']\nfs.write = ['models']\nnet = 'all'\nenv = ['HOME']",
-            expect![[""]],
+            expect![[
+                r#"Confinement { profile: Some(Strict), read: ["…/models", "/"], write: ["…/models"], net: All, env: ["HOME"] } None ["memory", "fs"]"#
+            ]],
         );
     }
 
     #[test]
     fn what_is_wrong_with_a_sandbox_is_named_with_its_place() {
-        check("run.py", "[sandbox]\nprofile = 'hard'", expect![[""]]);
-        check("run.py", "[sandbox]\nnet.hosts = ['a.org']", expect![[""]]);
-        check("run.py", "[sandbox]\nnet = 'al'", expect![[""]]);
-        check("run.py", "[sandbox]\nfs.read = ['gone']", expect![[""]]);
-        check("run.py", "[sandbox]\nfs.read = { '/data' = 'models' }", expect![[""]]);
-        check("run.py", "[sandbox]\nenv = ['A=B']", expect![[""]]);
-        check("run.py", "[sandbox]\nprofile = 'none'\nnet = 'all'", expect![[""]]);
-        check("run.py", "best_effort = ['call_timeout']", expect![[""]]);
-        check("run.py", "[limits]\ncpu_rate = 'half'", expect![[""]]);
-        check("run.py", "[limits]\ncpu_time = '500ms'", expect![[""]]);
-        check("run.py", "[limits]\nfiles = 3", expect![[""]]);
-        check("run.py", "[limits]\non_timeout = 'panic'", expect![[""]]);
+        check(
+            "run.py",
+            "[sandbox]\nprofile = 'hard'",
+            expect![[
+                r#"plugin.toml:4:11: `sandbox.profile`: "hard" is no profile; there are `none`, `default` and `strict`"#
+            ]],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nnet.hosts = ['a.org']",
+            expect![[
+                r#"plugin.toml:4:1: `sandbox.net` is "none" or "all"; a program is not kept to some hosts, got a table"#
+            ]],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nnet = 'al'",
+            expect![[r#"plugin.toml:4:7: `sandbox.net`: "al" is neither `none` nor `all`; did you mean `all`?"#]],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nfs.read = ['gone']",
+            expect!["plugin.toml:4:12: `sandbox.fs.read[0]`: `gone` does not exist"],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nfs.read = { '/data' = 'models' }",
+            expect!["plugin.toml:4:11: `sandbox.fs.read` is a list, got a table"],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nenv = ['A=B']",
+            expect![[r#"plugin.toml:4:8: `sandbox.env[0]`: "A=B" is not the name of a variable"#]],
+        );
+        check(
+            "run.py",
+            "[sandbox]\nprofile = 'none'\nnet = 'all'",
+            expect![
+                "plugin.toml:5:7: `sandbox.net`: nothing is granted to whom nothing is denied: the profile is `none`"
+            ],
+        );
+        check(
+            "run.py",
+            "best_effort = ['call_timeout']",
+            expect![[r#"plugin.toml:3:16: `best_effort[0]`: "call_timeout" is nothing that may be missing"#]],
+        );
+        check(
+            "run.py",
+            "[limits]\ncpu_rate = 'half'",
+            expect![[r#"plugin.toml:4:12: `limits.cpu_rate`: "half" is not a share of a processor, as in "50%""#]],
+        );
+        check(
+            "run.py",
+            "[limits]\ncpu_time = '500ms'",
+            expect![
+                "plugin.toml:4:12: `limits.cpu_time`: 500ms is not a whole number of seconds, which processor time is kept in"
+            ],
+        );
+        check(
+            "run.py",
+            "[limits]\nfiles = 3",
+            expect!["plugin.toml:4:9: `limits.files`: 3 files; no program runs with fewer than 8"],
+        );
+        check(
+            "run.py",
+            "[limits]\non_timeout = 'panic'",
+            expect![[r#"plugin.toml:4:14: `limits.on_timeout`: "panic" is neither `cancel` nor `kill`"#]],
+        );
     }
 
     #[test]
@@ -238,12 +300,34 @@ mod tests {
         check(
             "libx.so",
             "isolation = 'process'\n[limits]\ncall_timeout = '5s'\nmemory = '10MiB'\n[sandbox]",
-            expect![[""]],
+            expect!["Confinement { profile: Some(Default), read: [], write: [], net: None, env: [] } Some(Process) []"],
         );
-        check("libx.so", "isolation = 'none'\n[sandbox]", expect![[""]]);
-        check("libx.so", "isolation = 'none'\n[limits]\nmemory = '10MiB'", expect![[""]]);
-        check("libx.so", "isolation = 'thread'", expect![[""]]);
-        check("run.py", "isolation = 'process'", expect![[""]]);
-        check("x.wasm", "isolation = 'process'", expect![[""]]);
+        check(
+            "libx.so",
+            "isolation = 'none'\n[sandbox]",
+            expect![[
+                r#"plugin.toml:4:1: `sandbox` is set, and nothing keeps a native plugin from what the host itself may reach, unless it says `isolation = "process"`"#
+            ]],
+        );
+        check(
+            "libx.so",
+            "isolation = 'none'\n[limits]\nmemory = '10MiB'",
+            expect!["plugin.toml:5:10: `memory` is set, and a native plugin allocates in the memory of its host"],
+        );
+        check(
+            "libx.so",
+            "isolation = 'thread'",
+            expect![[r#"plugin.toml:3:13: `isolation`: "thread" is neither `none` nor `process`"#]],
+        );
+        check(
+            "run.py",
+            "isolation = 'process'",
+            expect!["plugin.toml:3:13: `isolation` is set, and a program has a process of its own"],
+        );
+        check(
+            "x.wasm",
+            "isolation = 'process'",
+            expect!["plugin.toml:3:13: `isolation` is set, and a guest is isolated by the memory of its own"],
+        );
     }
 }

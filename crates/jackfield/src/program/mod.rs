@@ -24,7 +24,7 @@ pub use child::Exit;
 pub(crate) use child::Pipes;
 pub(crate) use child::{Child, command, ended, spawn};
 pub use confine::SandboxError;
-pub(crate) use confine::{Launch, confine};
+pub(crate) use confine::confine;
 pub(crate) use evidence::{Evidence, Overtime};
 #[cfg(all(unix, feature = "grpc"))]
 pub(crate) use guard::{Watched, watch_directory};

@@ -294,6 +294,7 @@ mod tests {
             declared: Declared::default(),
             wasm: WasmSpec::default(),
             grpc: Default::default(),
+            confine: Default::default(),
         };
         let engine = engine(EngineKey { stack_bytes: 256 << 10, fuel: false, pooled: false }).expect("an engine");
         let module = Module::new(&engine, wat::parse_str(text).expect("WAT")).expect("a module");
