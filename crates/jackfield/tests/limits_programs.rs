@@ -39,7 +39,7 @@ fn kept(host: &Host, limit: &str) -> String {
 /// The host serves others meanwhile.
 async fn serves(host: &Host) {
     let zoo: Client<dyn Zoo> = host.get("zoo").expect("a zoo");
-    assert_eq!(in_time(zoo.join("a".into(), 2, None)).await, Ok("aa".into()));
+    assert_eq!(in_time(zoo.join("a".into(), 1, Some("b".into()))).await, Ok("ab".into()));
 }
 
 #[tokio::test]
