@@ -71,8 +71,7 @@ fn words(command: &Command) -> String {
 }
 
 /// What is off by default and tested, checked and documented all the same.
-pub(crate) const FEATURES: &str =
-    "english/grpc,jackfield-plugin/grpc,kv/grpc,matrix/grpc,misbehave/grpc,skewed/grpc,zoo/grpc,xtask/codegen";
+pub(crate) const FEATURES: &str = "english/grpc,jackfield-plugin/grpc,kv/grpc,matrix/grpc,misbehave/grpc,skewed/grpc,versioned/grpc,zoo/grpc,xtask/codegen";
 
 /// The cargo that runs us, in the root of the repository.
 pub(crate) fn cargo() -> Command {

@@ -48,7 +48,7 @@ impl Plugins {
 
     pub(super) async fn host(&self) -> Result<Host, Box<dyn Error>> {
         let host = Host::builder().plugin_dir(self.path()).build().await?;
-        match host.refused() {
+        match &*host.refused() {
             [] => Ok(host),
             [refused, ..] => Err(refused.to_string().into()),
         }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jackfield::Address;
 
 use crate::output::Color;
+use crate::session::Where;
 
-/// Lists, calls and inspects plugins.
+/// Lists, calls and inspects plugins, and serves them to others.
 ///
 /// Data is written to stdout, everything else to stderr. The exit code is 0 when it was done, 1 when
 /// the plugin answered with its own error, 2 when it could not be done.
@@ -19,6 +21,21 @@ pub(crate) struct Args {
     /// Default: the directories in the variable JACKFIELD_PLUGINS, written like PATH.
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) plugins: Vec<PathBuf>,
+
+    /// Asks a host that runs, `unix:PATH` or `tcp:HOST:PORT`, in place of loading plugins. Default: the variable
+    /// JACKFIELD_HOST, unless there is `--plugins`.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub(crate) host: Option<Address>,
+
+    /// A file with the token of a host that listens on TCP, which nobody else may read: of `run`, what is asked
+    /// for; with `--host`, what is presented.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Where a host keeps quarantine, crash reports and what is disabled. `crashes` and `quarantine` read it when
+    /// no host runs.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) state_dir: Option<PathBuf>,
 
     /// Writes data as JSON, on one line.
     #[arg(long, global = true)]
@@ -36,6 +53,13 @@ pub(crate) struct Args {
     pub(crate) verb: Verb,
 }
 
+impl Args {
+    /// Where plugins are looked for.
+    pub(crate) fn place(&self) -> Where {
+        Where { plugins: self.plugins.clone(), host: self.host.clone(), token_file: self.token_file.clone() }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     List(List),
@@ -44,6 +68,19 @@ pub(crate) enum Verb {
     /// Works with the interfaces of a plugin.
     #[command(subcommand)]
     Interface(InterfaceVerb),
+    Run(Run),
+    /// Works with the configuration of `run`.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    Reload(Reload),
+    Disable(Disable),
+    Enable(Enable),
+    Rescan(Rescan),
+    Quarantine(Quarantine),
+    Crashes(Crashes),
+    Logs(Logs),
+    Health(Health),
+    Events(Events),
     #[cfg(feature = "wasm")]
     Pack(Pack),
     Completions(Completions),
@@ -132,6 +169,116 @@ pub(crate) enum Format {
     Proto,
 }
 
+/// Runs a host as a service: loads plugins, keeps them running, and lets others call them.
+///
+/// SIGTERM and SIGINT end it in order: no new requests, those under way end, the plugins are stopped; a second
+/// one ends it at once. SIGHUP looks through the plugin directories again. What is typed goes before what the
+/// configuration says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The configuration. Default: `jackfield.toml`, if it is here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where it takes requests: `unix:PATH`, or `tcp:HOST:PORT`, which needs `--token-file`. May be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<Address>,
+
+    /// Loads a plugin anew when its file changes.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    Check(Check),
+}
+
+/// Checks a configuration, and shows what it means with all defaults.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The configuration.
+    #[arg(default_value = "jackfield.toml")]
+    pub(crate) file: PathBuf,
+}
+
+/// Replaces a plugin of a running host by what its file is now, without losing a call.
+///
+/// If the new one does not start, or is not well, the old one stays, the step that failed is named, and the exit
+/// code is 2.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reload {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+}
+
+/// Stops a plugin of a running host, until it is enabled. Kept over restarts of a host with a state directory.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Disable {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+}
+
+/// Starts a plugin of a running host that was disabled, stopped or failed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Enable {
+    /// Name of the plugin.
+    pub(crate) plugin: String,
+}
+
+/// Has a running host look through its plugin directories again: new plugins are loaded, changed ones reloaded,
+/// removed ones stopped.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rescan {}
+
+/// Lists what was set aside for failing, with the evidence, or lets it back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) verb: Option<QuarantineVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineVerb {
+    /// Lists what was set aside. So does `quarantine` alone.
+    List,
+    /// Lets a plugin back, and starts it in a running host.
+    Lift {
+        /// Name of the plugin.
+        plugin: String,
+    },
+}
+
+/// Shows how plugins died, the last ones at the end.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Crashes {
+    /// Only of this plugin.
+    pub(crate) plugin: Option<String>,
+}
+
+/// Shows what plugins of a running host log and print.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    /// Only of this plugin.
+    pub(crate) plugin: Option<String>,
+
+    /// Goes on with each line as it comes.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Begins with so many of the last lines. Default: all that are kept, 200 of each plugin; with `-f`, 10.
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+}
+
+/// Says whether every plugin of a running host is well. If not, the exit code is 2.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Health {}
+
+/// Shows what happens to plugins of a running host, as it happens.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Events {}
+
 #[cfg(feature = "wasm")]
 /// Makes something else of a plugin that was built for wasm32-unknown-unknown.
 ///
@@ -218,6 +365,24 @@ mod tests {
             "call english greet {} --repeat 0",
             expect![[r#"
             error: invalid value '0' for '--repeat <N>': 0 is not in 1..=10000000
+
+            For more information, try '--help'.
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_host_is_named_by_its_address_and_a_quarantine_listed_unless_said_otherwise() {
+        check("--host unix:/run/x.sock reload english", expect![[r#"[] Reload(Reload { plugin: "english" })"#]]);
+        check("quarantine", expect!["[] Quarantine(Quarantine { verb: None })"]);
+        check(
+            "quarantine lift english --host tcp:localhost:7000",
+            expect![[r#"[] Quarantine(Quarantine { verb: Some(Lift { plugin: "english" }) })"#]],
+        );
+        check(
+            "list --host /run/x.sock",
+            expect![[r#"
+            error: invalid value '/run/x.sock' for '--host <ADDRESS>': "/run/x.sock" is no address: `unix:PATH` or `tcp:HOST:PORT`
 
             For more information, try '--help'.
         "#]],

@@ -47,7 +47,7 @@ fn parse(text: &str) -> serde_json::Result<Value> {
 
 /// A value in which no member of an object is there twice. serde_json would take the last one, which
 /// is to change what was said.
-struct Exact(Value);
+pub(crate) struct Exact(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Exact {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

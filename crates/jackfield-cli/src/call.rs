@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use jackfield::{CallError, CallOptions, Plugin};
+use jackfield::CallOptions;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -13,32 +13,27 @@ use crate::args;
 use crate::arguments;
 use crate::latency::Latency;
 use crate::output::{self, Out};
+use crate::own::Said;
 use crate::session::Session;
 
 pub(crate) async fn run(session: &Session, call: args::Call, out: &Out) -> Result<Outcome> {
-    let plugin = session.plugin(&call.plugin)?;
-    match plugin.method(&call.function) {
-        Some(method) if method.client_streaming || method.server_streaming => return stream(&plugin, call, out).await,
-        _ => {}
+    if session.inspect(&call.plugin).await?.streams(&call.function) {
+        return stream(session, call, out).await;
     }
     let arguments = arguments::read(&call.arguments, io::stdin())?;
     let options = CallOptions { timeout: call.timeout };
-    let answer = match call.repeat {
-        None => plugin.call_with(&options, &call.function, arguments).await,
-        Some(times) => match repeat(&plugin, &options, &call.function, &arguments, times).await {
-            Ok(latency) if out.json => return out.value(&latency.json()).map(|()| Outcome::Done),
-            Ok(latency) => return out.text(&latency.text()).map(|()| Outcome::Done),
-            Err(error) => Err(error),
+    match call.repeat {
+        None => said(&call.plugin, session.call(&call.plugin, &call.function, arguments, &options).await?, out),
+        Some(times) => match repeat(session, &options, &call, &arguments, times).await? {
+            Repeated::All(latency) if out.json => out.value(&latency.json()).map(|()| Outcome::Done),
+            Repeated::All(latency) => out.text(&latency.text()).map(|()| Outcome::Done),
+            Repeated::Until(answer) => said(&call.plugin, answer, out),
         },
-    };
-    match answer {
-        Ok(answer) => out.value(&answer).map(|()| Outcome::Done),
-        Err(error) => said(&plugin, error, out),
     }
 }
 
 /// Calls a method of a service that streams: a message a line, in both directions.
-async fn stream(plugin: &Plugin, call: args::Call, out: &Out) -> Result<Outcome> {
+async fn stream(session: &Session, call: args::Call, out: &Out) -> Result<Outcome> {
     if call.repeat.is_some() {
         bail!("`--repeat` is for calls with one answer, and `{}` streams", call.function);
     }
@@ -48,15 +43,12 @@ async fn stream(plugin: &Plugin, call: args::Call, out: &Out) -> Result<Outcome>
         arguments::read_each(&call.arguments, io::stdin().lock(), |message| sender.blocking_send(message).is_ok())
     });
     let options = CallOptions { timeout: call.timeout };
-    let mut answers = match plugin.stream(&options, &call.function, messages) {
-        Ok(answers) => answers,
-        Err(error) => return said(plugin, error, out),
-    };
+    let mut answers = session.stream(&call.plugin, &call.function, messages, &options).await?;
     let mut outcome = Outcome::Done;
     while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(message) => out.line(&message)?,
-            Err(error) => outcome = said(plugin, error, out)?,
+        match answer? {
+            Said::Ok(message) => out.line(&message)?,
+            error => outcome = said(&call.plugin, error, out)?,
         }
     }
     // One that still waits for a line is not waited for: the plugin wants no more of them.
@@ -66,32 +58,41 @@ async fn stream(plugin: &Plugin, call: args::Call, out: &Out) -> Result<Outcome>
     }
 }
 
-/// What a call that gave no success comes to.
-fn said(plugin: &Plugin, error: CallError<Value>, out: &Out) -> Result<Outcome> {
-    match error {
-        CallError::Plugin(error) => {
-            output::say(&format!("plugin `{}` answered with its own error", plugin.name()));
+/// What an answer comes to.
+fn said(plugin: &str, answer: Said, out: &Out) -> Result<Outcome> {
+    match answer {
+        Said::Ok(answer) => out.value(&answer).map(|()| Outcome::Done),
+        Said::Error(error) => {
+            output::say(&format!("plugin `{plugin}` answered with its own error"));
             out.value(&error).map(|()| Outcome::PluginSaidNo)
         }
-        CallError::Failed(failure) => Err(failure.into()),
     }
+}
+
+/// How a series of calls ended.
+enum Repeated {
+    All(Latency),
+    /// With this answer, which is no success.
+    Until(Said),
 }
 
 /// Makes the call `times` times, or until one gives no success.
 async fn repeat(
-    plugin: &Plugin,
+    session: &Session,
     options: &CallOptions,
-    function: &str,
+    call: &args::Call,
     arguments: &Value,
     times: u32,
-) -> Result<Latency, CallError<Value>> {
+) -> Result<Repeated> {
     let mut each = Vec::with_capacity(times as usize);
     let begun = Instant::now();
     for _ in 0..times {
         let arguments = arguments.clone();
-        let call = Instant::now();
-        plugin.call_with(options, function, arguments).await?;
-        each.push(call.elapsed());
+        let one = Instant::now();
+        match session.call(&call.plugin, &call.function, arguments, options).await? {
+            Said::Ok(_) => each.push(one.elapsed()),
+            error => return Ok(Repeated::Until(error)),
+        }
     }
-    Ok(Latency::of(each, begun.elapsed()))
+    Ok(Repeated::All(Latency::of(each, begun.elapsed())))
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use jackfield::{Enforced, Interface, InterfaceInfo, MechanismKind, PluginInfo, ServiceInfo, State, Status};
-use serde::Serialize;
+use jackfield::{
+    Enforced, Interface, InterfaceId, InterfaceInfo, Limits, MechanismKind, PluginInfo, ServiceInfo, State, Status,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -13,8 +15,8 @@ use crate::args;
 use crate::output::{Out, Paint, columns, plain};
 use crate::session::Session;
 
-pub(crate) fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Result<Outcome> {
-    let view = View::of(&session.plugin(&inspect.plugin)?.info());
+pub(crate) async fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Result<Outcome> {
+    let view = session.inspect(&inspect.plugin).await?;
     match out.json {
         true => out.value(&view)?,
         false => out.text(&view.text(out.paint))?,
@@ -23,13 +25,13 @@ pub(crate) fn run(session: &Session, inspect: &args::Inspect, out: &Out) -> Resu
 }
 
 /// What is shown of a plugin.
-#[derive(Debug, Serialize)]
-struct View {
-    name: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct View {
+    pub(crate) name: String,
     own_name: String,
     version: String,
-    mechanism: &'static str,
-    state: &'static str,
+    mechanism: String,
+    state: String,
     /// Why it is in this state, where there is a reason.
     why: Option<String>,
     source: String,
@@ -38,35 +40,36 @@ struct View {
     generation: u64,
     speaks: String,
     capabilities: Vec<String>,
-    interfaces: Vec<InterfaceView>,
+    pub(crate) interfaces: Vec<InterfaceView>,
     services: Vec<ServiceView>,
     /// The limits in force, by name.
-    limits: BTreeMap<&'static str, Value>,
+    limits: BTreeMap<String, Value>,
     /// The limits that its mechanism cannot enforce, with the reason.
-    not_enforced: BTreeMap<&'static str, &'static str>,
+    not_enforced: BTreeMap<String, String>,
     /// What keeps its process in bounds, by which means, and what is not in force and why.
+    #[serde(default)]
     enforced: Vec<Enforced>,
     /// Calls by the way they ended.
-    calls: BTreeMap<&'static str, u64>,
+    calls: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct InterfaceView {
-    id: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceView {
+    pub(crate) id: InterfaceId,
     fingerprint: Option<String>,
-    encodings: Vec<&'static str>,
-    description: Option<Interface>,
+    encodings: Vec<String>,
+    pub(crate) description: Option<Interface>,
 }
 
 /// A service that no interface describes.
-#[derive(Debug, Serialize)]
-struct ServiceView {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceView {
     name: String,
     methods: Vec<MethodView>,
 }
 
-#[derive(Debug, Serialize)]
-struct MethodView {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MethodView {
     name: String,
     input: String,
     output: String,
@@ -75,51 +78,23 @@ struct MethodView {
 }
 
 impl View {
-    fn of(info: &PluginInfo) -> Self {
+    pub(crate) fn of(info: &PluginInfo) -> Self {
         // A native plugin with a process of its own is limited as a program is.
         let limited_as = match (info.mechanism, info.process) {
             (MechanismKind::Native, Some(_)) => MechanismKind::Process,
             (mechanism, _) => mechanism,
         };
-        let not_enforced: BTreeMap<_, _> = limited_as.unenforced().iter().copied().collect();
-        let process = &info.limits.process;
-        let memory = match limited_as {
-            MechanismKind::Wasm => Some(info.limits.memory_bytes_max),
-            _ => process.memory,
-        };
-        let limits = [
-            ("start_timeout", written(info.limits.start_timeout).into()),
-            ("call_timeout", written(info.limits.call_timeout).into()),
-            ("stop_grace", written(info.limits.stop_grace).into()),
-            ("answer_bytes", json!(info.limits.answer_bytes_max)),
-            ("calls_in_flight", json!(info.limits.calls_in_flight_max)),
-            ("call_bytes_in_flight", json!(info.limits.call_bytes_in_flight_max)),
-            ("on_timeout", info.limits.on_timeout.as_str().into()),
-            ("memory", json!(memory)),
-            ("address_space", json!(process.address_space)),
-            ("cpu_time", process.cpu_time.map(|seconds| format!("{seconds}s")).into()),
-            ("cpu_rate", process.cpu_rate.map(|thousandths| format!("{}%", thousandths / 10)).into()),
-            ("processes", json!(process.processes)),
-            ("files", json!(process.files)),
-            ("file_size", json!(process.file_size)),
-            ("table_elements", json!(info.limits.table_elements_max)),
-            ("stack", json!(info.limits.stack_bytes_max)),
-            ("fuel", json!(info.limits.fuel_max)),
-            ("log_bytes", json!(info.limits.log_bytes_max)),
-            ("module_bytes", json!(info.limits.module_bytes_max)),
-            ("compile_timeout", written(info.limits.compile_timeout).into()),
-        ];
+        let not_enforced = limited_as.unenforced().iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
+        let not_enforced: BTreeMap<_, _> = not_enforced.collect();
+        let limits = limits(&info.limits, limited_as);
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
             name: info.name.clone(),
             own_name: info.own_name.clone(),
             version: info.version.clone(),
-            mechanism: info.mechanism.as_str(),
-            state: info.state.as_str(),
-            why: match &info.state {
-                State::Failed { why } => Some(why.clone()),
-                _ => None,
-            },
+            mechanism: info.mechanism.as_str().to_owned(),
+            state: info.state.as_str().to_owned(),
+            why: why(&info.state),
             source: info.source.display().to_string(),
             entry: info.entry.display().to_string(),
             process: info.process,
@@ -128,10 +103,18 @@ impl View {
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
             services: info.services.iter().map(ServiceView::of).collect(),
-            limits: limits.into_iter().filter(|(name, _)| !not_enforced.contains_key(name)).collect(),
+            limits: limits
+                .into_iter()
+                .filter(|(name, _)| !not_enforced.contains_key(*name))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             not_enforced,
             enforced: info.enforced.clone(),
-            calls: calls.into_iter().filter(|(_, count)| *count > 0).collect(),
+            calls: calls
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -148,7 +131,7 @@ impl View {
             &mut text,
             [
                 ("calls itself", &*self.own_name),
-                ("mechanism", self.mechanism),
+                ("mechanism", &*self.mechanism),
                 ("state", &*state),
                 ("source", &*self.source),
                 ("entry", &*self.entry),
@@ -160,11 +143,11 @@ impl View {
         );
         text += &format!("\n{}\n", paint.bold("limits"));
         let in_force = self.limits.iter().map(|(name, value)| match value {
-            Value::String(duration) => (*name, duration.clone()),
-            Value::Null => (*name, "none".to_owned()),
-            number => (*name, number.to_string()),
+            Value::String(duration) => (&**name, duration.clone()),
+            Value::Null => (&**name, "none".to_owned()),
+            number => (&**name, number.to_string()),
         });
-        let not = self.not_enforced.iter().map(|(name, why)| (*name, format!("not enforced: {why}")));
+        let not = self.not_enforced.iter().map(|(name, why)| (&**name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
         if !self.enforced.is_empty() {
             text += &format!("\n{}\n", paint.bold("process"));
@@ -182,18 +165,34 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether `written` is a method of a service that takes or gives a stream. Named as in
+    /// [`jackfield::Plugin::stream`].
+    pub(crate) fn streams(&self, written: &str) -> bool {
+        let written = written.replace('/', ".");
+        let fits = |service: &str, method: &str| {
+            let full = format!("{service}.{method}");
+            full == written || full.strip_suffix(&*written).is_some_and(|rest| rest.ends_with('.'))
+        };
+        let methods =
+            self.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)));
+        let named: Vec<_> = methods.filter(|(service, method)| fits(&service.name, &method.name)).collect();
+        matches!(named[..], [(_, method)] if method.client_streaming || method.server_streaming)
+    }
+}
+
 impl InterfaceView {
     fn of(offered: &InterfaceInfo) -> Self {
         Self {
-            id: offered.id.to_string(),
+            id: offered.id.clone(),
             fingerprint: offered.fingerprint().map(|fingerprint| fingerprint.to_string()),
-            encodings: if offered.binary { vec!["json", "binary"] } else { vec!["json"] },
+            encodings: if offered.binary { names(&["json", "binary"]) } else { names(&["json"]) },
             description: offered.description.as_deref().cloned(),
         }
     }
 
     fn add_to(&self, text: &mut String, paint: Paint) {
-        *text += &format!("{}\n", paint.bold(&self.id));
+        *text += &format!("{}\n", paint.bold(&self.id.to_string()));
         let fingerprint = self.fingerprint.as_deref().unwrap_or("none: only its name is known");
         section(text, [("fingerprint", fingerprint), ("encodings", &*self.encodings.join(", "))]);
         for function in self.description.iter().flat_map(|description| &description.functions) {
@@ -228,7 +227,7 @@ impl ServiceView {
 }
 
 /// Lines of a name and a value, the values aligned.
-fn section<V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'static str, V)>) {
+pub(crate) fn section<'a, V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'a str, V)>) {
     let row = |(name, value): (&str, V)| vec![format!("  {name}"), plain(value.as_ref())];
     let rows: Vec<_> = lines.into_iter().map(row).collect();
     for line in columns(&rows) {
@@ -236,8 +235,49 @@ fn section<V: AsRef<str>>(text: &mut String, lines: impl IntoIterator<Item = (&'
     }
 }
 
+/// The limits by their names in a manifest.
+pub(crate) fn limits(limits: &Limits, limited_as: MechanismKind) -> [(&'static str, Value); 20] {
+    let process = &limits.process;
+    let memory = match limited_as {
+        MechanismKind::Wasm => Some(limits.memory_bytes_max),
+        _ => process.memory,
+    };
+    [
+        ("start_timeout", written(limits.start_timeout).into()),
+        ("call_timeout", written(limits.call_timeout).into()),
+        ("stop_grace", written(limits.stop_grace).into()),
+        ("answer_bytes", json!(limits.answer_bytes_max)),
+        ("calls_in_flight", json!(limits.calls_in_flight_max)),
+        ("call_bytes_in_flight", json!(limits.call_bytes_in_flight_max)),
+        ("on_timeout", limits.on_timeout.as_str().into()),
+        ("memory", json!(memory)),
+        ("address_space", json!(process.address_space)),
+        ("cpu_time", process.cpu_time.map(|seconds| format!("{seconds}s")).into()),
+        ("cpu_rate", process.cpu_rate.map(|thousandths| format!("{}%", thousandths / 10)).into()),
+        ("processes", json!(process.processes)),
+        ("files", json!(process.files)),
+        ("file_size", json!(process.file_size)),
+        ("table_elements", json!(limits.table_elements_max)),
+        ("stack", json!(limits.stack_bytes_max)),
+        ("fuel", json!(limits.fuel_max)),
+        ("log_bytes", json!(limits.log_bytes_max)),
+        ("module_bytes", json!(limits.module_bytes_max)),
+        ("compile_timeout", written(limits.compile_timeout).into()),
+    ]
+}
+
+/// Why a plugin is in its state, where there is more to say than the state.
+pub(crate) fn why(state: &State) -> Option<String> {
+    let whole = state.to_string();
+    whole.strip_prefix(state.as_str())?.strip_prefix(": ").map(str::to_owned)
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 /// A duration as a manifest says it.
-fn written(duration: Duration) -> String {
+pub(crate) fn written(duration: Duration) -> String {
     match duration.as_millis() {
         ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
@@ -263,8 +303,8 @@ mod tests {
             name: "english".to_owned(),
             own_name: "english".to_owned(),
             version: "1.0.0\x1b[2J".to_owned(),
-            mechanism: "native",
-            state: "ready",
+            mechanism: "native".to_owned(),
+            state: "ready".to_owned(),
             why: None,
             source: "plugins/english/plugin.toml".to_owned(),
             entry: "plugins/english/libenglish.so".to_owned(),
@@ -274,15 +314,15 @@ mod tests {
             capabilities: vec!["batch@2".to_owned(), "greeting@1".to_owned()],
             interfaces: vec![
                 InterfaceView {
-                    id: "demo:greeter/greeter@1.0.0".to_owned(),
+                    id: "demo:greeter/greeter@1.0.0".parse().expect("an id"),
                     fingerprint: Some("0123".to_owned()),
-                    encodings: vec!["json", "binary"],
+                    encodings: names(&["json", "binary"]),
                     description: Some(described.expect("a description")),
                 },
                 InterfaceView {
-                    id: "demo:other/other@1.0.0".to_owned(),
+                    id: "demo:other/other@1.0.0".parse().expect("an id"),
                     fingerprint: None,
-                    encodings: vec!["json"],
+                    encodings: names(&["json"]),
                     description: None,
                 },
             ],
@@ -296,10 +336,12 @@ mod tests {
                     server_streaming: true,
                 }],
             }],
-            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)].into(),
-            not_enforced: [("stop_grace", "a reason")].into(),
+            limits: [("answer_bytes", json!(1024)), ("call_timeout", json!("30s")), ("fuel", Value::Null)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            not_enforced: [("stop_grace".to_owned(), "a reason".to_owned())].into(),
             enforced: Vec::new(),
-            calls: [("ok", 3)].into(),
+            calls: [("ok".to_owned(), 3)].into(),
         }
     }
 
@@ -414,6 +456,7 @@ mod tests {
               "not_enforced": {
                 "stop_grace": "a reason"
               },
+              "enforced": [],
               "calls": {
                 "ok": 3
               }

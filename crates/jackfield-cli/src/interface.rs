@@ -6,25 +6,23 @@ use std::{fs, io};
 use anyhow::{Context as _, Result, bail};
 use jackfield::protocol::export;
 use jackfield::protocol::protobuf::{Lock, ProtoSchema};
-use jackfield::{Interface, InterfaceId, PluginInfo};
+use jackfield::{Interface, InterfaceId};
 
 use crate::Outcome;
 use crate::args::{Export, Format};
+use crate::fault::Kind;
+use crate::inspect::{InterfaceView, View};
 use crate::output::Out;
 use crate::report::Told;
 use crate::session::Session;
 
-pub(crate) fn export(session: &Session, wanted: &Export, out: &Out) -> Result<Outcome> {
-    let info = session.plugin(&wanted.plugin)?.info();
-    let id = choose(&info, wanted.interface.as_deref())?;
-    let described = info.interfaces.iter().find(|offered| offered.id == *id);
-    let Some(interface) = described.and_then(|offered| offered.description.as_deref()) else {
-        return Err(Told {
-            text: format!("plugin `{}` gives the name of `{id}`, and no description", info.name),
-            hint: Some("a description can be added to `descriptions` in the plugin's manifest".to_owned()),
-            source: None,
-        }
-        .into());
+pub(crate) async fn export(session: &Session, wanted: &Export, out: &Out) -> Result<Outcome> {
+    let view = session.inspect(&wanted.plugin).await?;
+    let offered = choose(&view, wanted.interface.as_deref())?;
+    let Some(interface) = &offered.description else {
+        let text = format!("plugin `{}` gives the name of `{}`, and no description", view.name, offered.id);
+        let hint = "a description can be added to `descriptions` in the plugin's manifest";
+        return Err(Told::new(Kind::Internal, text).hint(hint).into());
     };
     let text = match (wanted.format, wanted.lock.as_deref()) {
         (Format::Proto, Some(file)) => locked(interface, file)?,
@@ -61,22 +59,24 @@ fn locked(interface: &Interface, file: &Path) -> Result<String> {
 }
 
 /// The interface called `name`, or the only one.
-fn choose<'a>(info: &'a PluginInfo, name: Option<&str>) -> Result<&'a InterfaceId> {
-    let ids: Vec<_> = info.interfaces.iter().map(|offered| &offered.id).collect();
-    pick(&ids, name).map_err(|what| {
+fn choose<'a>(view: &'a View, name: Option<&str>) -> Result<&'a InterfaceView> {
+    let ids: Vec<_> = view.interfaces.iter().map(|offered| &offered.id).collect();
+    let chosen = pick(&ids, name).map_err(|what| {
         let offered: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("plugin `{}` {what}; it offers {}", info.name, offered.join(", "))
-    })
+        anyhow::anyhow!("plugin `{}` {what}; it offers {}", view.name, offered.join(", "))
+    })?;
+    Ok(&view.interfaces[chosen])
 }
 
-fn pick<'a>(ids: &[&'a InterfaceId], name: Option<&str>) -> Result<&'a InterfaceId, String> {
+/// Which of `ids` is called `name`, or the only one, by its position.
+fn pick(ids: &[&InterfaceId], name: Option<&str>) -> Result<usize, String> {
     let is_called =
         |id: &InterfaceId, name: &str| id.name == name || id.unversioned() == name || id.to_string() == name;
-    let called = |id: &&InterfaceId| name.is_none_or(|name| is_called(id, name));
-    let candidates: Vec<_> = ids.iter().copied().filter(called).collect();
+    let called = |id: &InterfaceId| name.is_none_or(|name| is_called(id, name));
+    let candidates: Vec<_> = (0..ids.len()).filter(|at| called(ids[*at])).collect();
     let named = name.map_or_else(String::new, |name| format!(" `{name}`"));
     match candidates[..] {
-        [id] => Ok(id),
+        [at] => Ok(at),
         [] => Err(format!("has no interface{named}")),
         _ => Err(format!("has several interfaces{named}")),
     }
@@ -91,7 +91,7 @@ mod tests {
     fn check(offered: &[&str], name: Option<&str>, expected: Expect) {
         let offered: Vec<InterfaceId> = offered.iter().map(|id| id.parse().expect("an id")).collect();
         let picked = pick(&offered.iter().collect::<Vec<_>>(), name);
-        expected.assert_eq(&picked.map_or_else(|what| what, ToString::to_string));
+        expected.assert_eq(&picked.map_or_else(|what| what, |at| offered[at].to_string()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use jackfield::{Host, PluginInfo};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::args;
@@ -10,8 +10,8 @@ use crate::output::{Out, Paint, columns, plain};
 use crate::report;
 use crate::session::Session;
 
-pub(crate) fn run(session: &Session, list: &args::List, out: &Out) -> Result<Outcome> {
-    let listing = Listing::of(session.host());
+pub(crate) async fn run(session: &Session, list: &args::List, out: &Out) -> Result<Outcome> {
+    let listing = session.list().await?;
     match out.json {
         true => out.value(&listing)?,
         false => out.text(&listing.text(out.paint))?,
@@ -23,19 +23,19 @@ pub(crate) fn run(session: &Session, list: &args::List, out: &Out) -> Result<Out
 }
 
 /// What is listed.
-#[derive(Debug, Default, Serialize)]
-struct Listing {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Listing {
     plugins: Vec<Row>,
-    refused: Vec<Refused>,
+    pub(crate) refused: Vec<Refused>,
     shadowed: Vec<Shadowed>,
 }
 
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
     name: String,
     version: String,
-    mechanism: &'static str,
-    state: &'static str,
+    mechanism: String,
+    state: String,
     interfaces: Vec<String>,
     /// What is offered beside interfaces.
     services: Vec<String>,
@@ -43,38 +43,45 @@ struct Row {
     source: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Refused {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Refused {
     name: String,
     path: String,
     /// The error, then its causes.
     reason: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Shadowed {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Shadowed {
     name: String,
     path: String,
     by: String,
 }
 
 impl Listing {
-    fn of(host: &Host) -> Self {
-        let refused = host.refused().iter().map(|refused| Refused {
-            name: refused.name.clone(),
-            path: refused.path.display().to_string(),
-            reason: report::chain(&refused.reason),
-        });
-        let shadowed = host.shadowed().iter().map(|shadowed| Shadowed {
+    pub(crate) fn of(host: &Host) -> Self {
+        let shadowed = host.shadowed();
+        let shadowed = shadowed.iter().map(|shadowed| Shadowed {
             name: shadowed.name.clone(),
             path: shadowed.path.display().to_string(),
             by: shadowed.by.display().to_string(),
         });
         Self {
             plugins: host.plugins().iter().map(|plugin| Row::of(&plugin.info())).collect(),
-            refused: refused.collect(),
+            refused: Self::refused(host),
             shadowed: shadowed.collect(),
         }
+    }
+
+    /// What was refused, and why.
+    pub(crate) fn refused(host: &Host) -> Vec<Refused> {
+        let refused = host.refused();
+        let row = |refused: &jackfield::Refused| Refused {
+            name: refused.name.clone(),
+            path: refused.path.display().to_string(),
+            reason: report::chain(&refused.reason),
+        };
+        refused.iter().map(|refused| row(refused)).collect()
     }
 
     fn text(&self, paint: Paint) -> String {
@@ -115,8 +122,8 @@ impl Row {
         Self {
             name: info.name.clone(),
             version: info.version.clone(),
-            mechanism: info.mechanism.as_str(),
-            state: info.state.as_str(),
+            mechanism: info.mechanism.as_str().to_owned(),
+            state: info.state.as_str().to_owned(),
             interfaces: info.interfaces.iter().map(|interface| interface.id.to_string()).collect(),
             services: info.services.iter().map(|service| service.name.clone()).collect(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
@@ -131,9 +138,8 @@ impl Row {
         };
         let offered = [&*self.interfaces, &*self.services].concat();
         let (interfaces, capabilities) = (listed(&offered), listed(&self.capabilities));
-        let cells =
-            [&*self.name, &*self.version, self.mechanism, self.state, &*interfaces, &*capabilities, &*self.source];
-        cells.map(plain).to_vec()
+        let cells = [&self.name, &self.version, &self.mechanism, &self.state, &interfaces, &capabilities, &self.source];
+        cells.map(|cell| plain(cell)).to_vec()
     }
 }
 
@@ -148,12 +154,12 @@ mod tests {
         expected.assert_eq(&format!("{}{json}\n", listing.text(Paint::PLAIN)));
     }
 
-    fn row(name: &str, mechanism: &'static str, capabilities: &[&str]) -> Row {
+    fn row(name: &str, mechanism: &str, capabilities: &[&str]) -> Row {
         Row {
             name: name.to_owned(),
             version: "1.0.0".to_owned(),
-            mechanism,
-            state: "ready",
+            mechanism: mechanism.to_owned(),
+            state: "ready".to_owned(),
             interfaces: vec!["demo:greeter/greeter@1.0.0".to_owned()],
             services: Vec::new(),
             capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),

@@ -6,17 +6,35 @@
 mod args;
 
 mod call;
+mod config;
+mod core;
+mod crashes;
+mod events;
+mod health;
 mod inspect;
 mod interface;
+mod lifecycle;
 mod list;
+mod logs;
 #[cfg(feature = "wasm")]
 mod pack;
+mod quarantine;
+mod run;
+
+mod service;
 
 mod arguments;
+mod body;
+mod fault;
 mod latency;
 mod output;
+mod own;
 mod report;
+mod running;
 mod session;
+#[cfg(unix)]
+mod socket;
+mod token;
 
 use std::io;
 use std::process::ExitCode;
@@ -24,7 +42,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Args, InterfaceVerb, Verb};
+use args::{Args, ConfigVerb, InterfaceVerb, Verb};
 use session::Session;
 
 /// How a verb ended, when it did not fail.
@@ -40,7 +58,10 @@ enum Outcome {
 fn main() -> ExitCode {
     let args = Args::parse();
     let talk = args.color.of(&io::stderr());
-    output::log_to_stderr(args.verbose);
+    // A service says in its configuration how it logs.
+    if !matches!(args.verb, Verb::Run(_)) {
+        output::log_to_stderr(args.verbose);
+    }
     match run(args) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::PluginSaidNo) => ExitCode::from(1),
@@ -56,19 +77,30 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Outcome> {
     let out = output::Out::new(args.json, args.color);
-    let dirs = args.plugins;
+    let place = args.place();
     match args.verb {
-        Verb::List(list) => Session::with(dirs, None, async |session| list::run(session, &list, &out)),
+        Verb::List(list) => Session::with(place, None, async |session| list::run(session, &list, &out).await),
         Verb::Call(call) => {
             let only = call.plugin.clone();
-            Session::with(dirs, Some(&only), async |session| call::run(session, call, &out).await)
+            Session::with(place, Some(&only), async |session| call::run(session, call, &out).await)
         }
         Verb::Inspect(inspect) => {
-            Session::with(dirs, Some(&inspect.plugin), async |session| inspect::run(session, &inspect, &out))
+            Session::with(place, Some(&inspect.plugin), async |session| inspect::run(session, &inspect, &out).await)
         }
         Verb::Interface(InterfaceVerb::Export(export)) => {
-            Session::with(dirs, Some(&export.plugin), async |session| interface::export(session, &export, &out))
+            Session::with(place, Some(&export.plugin), async |session| interface::export(session, &export, &out).await)
         }
+        Verb::Run(run) => run::run(run, place, args.state_dir, args.verbose),
+        Verb::Config(ConfigVerb::Check(check)) => config::check(&check, &out),
+        Verb::Reload(reload) => lifecycle::reload(&place, &reload, &out),
+        Verb::Disable(disable) => lifecycle::disable(&place, &disable, &out),
+        Verb::Enable(enable) => lifecycle::enable(&place, &enable, &out),
+        Verb::Rescan(_) => lifecycle::rescan(&place, &out),
+        Verb::Quarantine(quarantine) => quarantine::run(&place, args.state_dir.as_deref(), &quarantine, &out),
+        Verb::Crashes(crashes) => crashes::run(&place, args.state_dir.as_deref(), &crashes, &out),
+        Verb::Logs(logs) => logs::run(&place, &logs, &out),
+        Verb::Health(_) => health::run(&place, &out),
+        Verb::Events(_) => events::run(&place, &out),
         #[cfg(feature = "wasm")]
         Verb::Pack(pack) => pack::run(&pack, &out),
         Verb::Completions(completions) => {

@@ -1,12 +1,21 @@
 //! Writing: data to stdout, as text or JSON, with colour where it is wanted.
 
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal, Write as _};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use jackfield::{LogFormat, LogLevel, rfc3339};
 use serde::Serialize;
-use tracing::Level;
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::registry::LookupSpan;
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -118,6 +127,73 @@ pub(crate) fn log_to_stderr(verbose: u8) {
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     log.without_time().with_target(false).init();
+}
+
+/// Writes the log of a service to stderr, with times.
+pub(crate) fn log_of_service(format: LogFormat, level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_timer(Clock).with_target(false).init(),
+        LogFormat::Json => log.event_format(JsonLines).init(),
+    }
+}
+
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
+        to.write_str(&rfc3339::text(SystemTime::now()))
+    }
+}
+
+/// Each event as an object on a line: `at`, `level`, `target`, `message`, and what else it has.
+struct JsonLines;
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut members = Members(Map::new());
+        event.record(&mut members);
+        let Members(mut members) = members;
+        members.insert("at".to_owned(), rfc3339::text(SystemTime::now()).into());
+        members.insert("level".to_owned(), LogLevel::from(*event.metadata().level()).as_str().into());
+        members.insert("target".to_owned(), event.metadata().target().into());
+        writeln!(to, "{}", Value::Object(members))
+    }
+}
+
+struct Members(Map<String, Value>);
+
+impl Visit for Members {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
 }
 
 /// The text without characters that a terminal would act on, for what plugins say of themselves.

@@ -6,22 +6,32 @@ use std::path::Path;
 
 use jackfield::{Cause, Failure, FileError, LoadError};
 
+use crate::fault::Kind;
 use crate::output::{Paint, plain};
 
 /// An error in words that may come with advice. Only this command gives advice; the library says what
 /// was seen.
 #[derive(Debug)]
 pub(crate) struct Told {
+    pub(crate) kind: Kind,
     pub(crate) text: String,
     pub(crate) hint: Option<String>,
     pub(crate) source: Option<Box<Told>>,
 }
 
 impl Told {
+    pub(crate) fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), hint: None, source: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     /// The words of an error that belongs to somebody else, and of its causes.
     pub(crate) fn copy_of(error: &dyn Error) -> Self {
         let source = error.source().map(|source| Box::new(Told::copy_of(source)));
-        Self { text: error.to_string(), hint: None, source }
+        Self { source, ..Self::new(Kind::Internal, error.to_string()) }
     }
 
     /// What helps against `reason` of the plugin at `path`.
@@ -65,11 +75,13 @@ pub(crate) fn text(error: &anyhow::Error, paint: Paint) -> String {
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let more_time = || Some("give it more time with `--timeout`".to_owned());
     if let Some(told) = error.downcast_ref::<Told>() {
-        return told.hint.clone();
+        // A call that a running host made failed there, and is told here.
+        return told.hint.clone().or_else(|| if told.kind == Kind::Timeout { more_time() } else { None });
     }
     match &error.downcast_ref::<Failure>()?.cause {
-        Cause::Timeout { .. } => Some("give it more time with `--timeout`".to_owned()),
+        Cause::Timeout { .. } => more_time(),
         _ => None,
     }
 }
@@ -88,12 +100,9 @@ mod tests {
 
     #[test]
     fn the_whole_chain_is_told_once_and_the_hints_last() {
-        let io = Told { text: "permission denied".to_owned(), hint: None, source: None };
-        let refused = Told {
-            text: "plugin `resize` was refused".to_owned(),
-            hint: Some("make it executable".to_owned()),
-            source: Some(Box::new(io)),
-        };
+        let io = Told::new(Kind::Internal, "permission denied");
+        let refused = Told::new(Kind::PluginRefused, "plugin `resize` was refused").hint("make it executable");
+        let refused = Told { source: Some(Box::new(io)), ..refused };
         let error = anyhow::Error::from(refused).context("cannot\x1b[31m call");
         expect![[r#"
             error: cannot\u{1b}[31m call

@@ -17,7 +17,12 @@ use proc_macro::TokenStream;
 /// - the interface description (`<dyn Greeter as Described>::interface()`), with the doc comments;
 /// - the dispatcher that `export!` uses, and on `wasm32-unknown-unknown` a macro `Greeter!` for it alone.
 ///
-/// `#[jackfield(idempotent)]` on a method says that a failed call may be repeated.
+/// A method may have a body, which a plugin then need not write.
+///
+/// `#[jackfield(idempotent)]` on a method says that calling it twice does what calling it once does, so that
+/// a host may repeat a failed call. The mark is in the description, and in what is exported of it; it is not
+/// part of the fingerprint, so that it can be set and taken away.
+///
 /// `#[interface("…", crate = path)]` names the crate to refer to, where it is not `::jackfield_plugin`.
 #[proc_macro_attribute]
 pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -30,7 +30,58 @@
 //! call gets a new one. What [`log`] is given goes to the host's log, and so does what a program prints; a
 //! library prints where its host prints.
 //!
-//! In WebAssembly a panic is logged and ends the instance, for nothing can be caught there; the host makes a new
+//! # A plugin's life
+//!
+//! A plugin that offers [`Life`] beside its own interfaces can say whether it is able to serve, and what the
+//! next generation of it goes on with when it is reloaded. It implements what it wants of that: by default it
+//! is well, and has no state. A plugin that does not offer it is well once it has started.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use jackfield_plugin::{Life, StateSnapshot};
+//! # mod tally {
+//! #     #[jackfield_plugin::interface("demo:tally/tally@1.0.0")]
+//! #     pub trait Tally { fn next(&self) -> u64; }
+//! # }
+//! # use tally::Tally;
+//! # impl Tally for Counter {
+//! #     fn next(&self) -> u64 { self.count.fetch_add(1, Ordering::Relaxed) + 1 }
+//! # }
+//!
+//! #[derive(Default)]
+//! struct Counter {
+//!     count: AtomicU64,
+//! }
+//!
+//! impl Life for Counter {
+//!     fn export_state(&self) -> Result<Option<StateSnapshot>, String> {
+//!         let count = self.count.load(Ordering::Relaxed);
+//!         Ok(Some(StateSnapshot { schema_version: 1, data: count.to_string().into_bytes() }))
+//!     }
+//!
+//!     fn import_state(&self, state: StateSnapshot) -> Result<(), String> {
+//!         if state.schema_version != 1 {
+//!             return Err(format!("cannot read a state of schema {}", state.schema_version));
+//!         }
+//!         let text = String::from_utf8(state.data).map_err(|error| error.to_string())?;
+//!         let count = text.parse().map_err(|_| format!("{text:?} is no count"))?;
+//!         self.count.store(count, Ordering::Relaxed);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! jackfield_plugin::export!(Counter::default(): Tally + Life);
+//! # fn main() {}
+//! ```
+//!
+//! `schema_version` is the plugin's own: raise it when `data` gets another form, and go on reading the earlier
+//! one as long as plugins with it may be running. What is exported is a copy, since the plugin that exported
+//! goes on serving when the reload fails.
+//!
+//! # In WebAssembly
+//!
+//! A panic is logged and ends the instance, for nothing can be caught there; the host makes a new
 //! one. There is one thread. What a library prints there is lost, and [`log`] is the only way out.
 
 mod instance;
@@ -52,6 +103,7 @@ pub mod wasm;
 pub use instance::{Export, Instance};
 pub use jackfield_macros::{Type, export, interface};
 pub use jackfield_protocol::Type;
+pub use jackfield_protocol::life::{Life, StateSnapshot};
 pub use log::{Level, log};
 
 /// What generated code refers to, and what a plugin without the macros would use.

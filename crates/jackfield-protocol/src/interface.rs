@@ -13,7 +13,7 @@ use crate::types::{TypeDef, TypeRef, Types, is_reserved};
 /// A named, versioned set of functions, with the types they use.
 ///
 /// The JSON of it is the form in which a plugin reports it (`docs/protocol.md`). The *canonical
-/// form* is that JSON without documentation and spaces; its SHA-256 is the [`Fingerprint`]. Members
+/// form* is that JSON without documentation, marks and spaces; its SHA-256 is the [`Fingerprint`]. Members
 /// that are not known here are passed over, so that a later version may add some.
 ///
 /// ```
@@ -64,6 +64,7 @@ pub struct Function {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<TypeRef>,
     /// Whether calling it twice does what calling it once does, so that a failed call may be repeated.
+    /// Not part of the fingerprint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
 }
@@ -164,11 +165,19 @@ impl Interface {
         functions.find(|(_, function)| crate::name::spells(name, &function.name))
     }
 
-    /// The canonical form: JSON without documentation and spaces.
+    /// Whether the function at this position may be called again when a call of it failed.
+    pub fn is_idempotent(&self, position: usize) -> bool {
+        self.functions.get(position).is_some_and(|function| function.idempotent)
+    }
+
+    /// The canonical form: JSON without documentation, marks and spaces.
     pub fn canonical(&self) -> String {
         let mut bare = self.clone();
         bare.docs.clear();
-        bare.functions.iter_mut().for_each(|function| function.docs.clear());
+        for function in &mut bare.functions {
+            function.docs.clear();
+            function.idempotent = false;
+        }
         serde_json::to_string(&bare).unwrap_or_default()
     }
 
@@ -321,15 +330,30 @@ mod tests {
     }
 
     #[test]
-    fn the_canonical_form_has_no_documentation_and_sorted_types() {
+    fn the_canonical_form_has_no_documentation_and_no_marks_and_sorted_types() {
         check(
-            r#"{"docs": "x", "functions": [{"name": "f", "docs": "y", "params": [], "result": "b"}],
+            r#"{"docs": "x", "functions": [{"name": "f", "docs": "y", "params": [], "result": "b", "idempotent": true}],
                 "types": {"b": {"enum": ["x"]}, "a": {"record": [{"type": "u8", "name": "n"}]}},
                 "interface": "t:t/t@1.0.0"}"#,
             expect![[
                 r#"{"interface":"t:t/t@1.0.0","types":{"a":{"record":[{"name":"n","type":"u8"}]},"b":{"enum":["x"]}},"functions":[{"name":"f","result":"b"}]}"#
             ]],
         );
+    }
+
+    #[test]
+    fn a_mark_is_told_in_the_description_and_no_other_interface() {
+        let described = |mark: &str| {
+            let json = format!(r#"{{"interface":"t:t/t@1.0.0","functions":[{{"name":"f"{mark}}},{{"name":"g"}}]}}"#);
+            (Interface::from_json(&json).expect("a description"), json)
+        };
+        let (marked, json) = described(r#","idempotent":true"#);
+        let (plain, _) = described("");
+        assert_eq!(serde_json::to_string(&marked).expect("JSON"), json);
+        assert_eq!([marked.is_idempotent(0), marked.is_idempotent(1), plain.is_idempotent(0)], [true, false, false]);
+        assert!(!marked.is_idempotent(2));
+        assert_eq!(marked.fingerprint(), plain.fingerprint());
+        assert_eq!(crate::compare(&plain, &marked, &[]), crate::Comparison::Exact);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! An interface is described by [`Interface`], its values by the traits in [`value`], a call by
 //! [`call`]; [`message`] and [`frame`] are what the `process` mechanism writes to a pipe, and
-//! [`native`] is `jackfield.h` in Rust. The words are those of the glossary in ARCHITECTURE.md.
+//! [`native`] is `jackfield.h` in Rust. [`life`] is an interface that any plugin may offer beside its
+//! own. The words are those of the glossary in ARCHITECTURE.md.
 //!
 //! Not here: I/O of any kind. The host's half is `jackfield`, the plugin's half `jackfield-plugin`.
 
@@ -21,6 +22,7 @@ pub mod value;
 pub mod call;
 pub mod dispatch;
 pub mod frame;
+pub mod life;
 pub mod message;
 pub mod native;
 pub mod protobuf;

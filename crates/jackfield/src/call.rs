@@ -4,13 +4,16 @@
 //! plugin, which encoding, which function is which. A new generation of the plugin is bound anew.
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use jackfield_protocol::call::{Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
+use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
 use jackfield_protocol::{
     CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, compare, dynamic, nearest,
 };
@@ -20,8 +23,9 @@ use tokio::sync::mpsc;
 
 use crate::error::GetError;
 use crate::exchange::{self, ValueStream};
+use crate::lifecycle::Retry;
 use crate::mechanism::{Arguments, FunctionName, Inbound, MethodInfo, Offered, Outbound};
-use crate::plugin::{Generation, Lease, Plugin, Shared};
+use crate::plugin::{Door, Generation, Lease, Plugin, Shared};
 
 /// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
 ///
@@ -85,8 +89,8 @@ impl Plugin {
     /// The method of one of the plugin's [services](crate::ServiceInfo), by the names that
     /// [`Plugin::stream`] takes. None if there is none of this name, or more than one.
     pub fn method(&self, name: &str) -> Option<MethodInfo> {
-        let lease = self.shared.lease().ok()?;
-        exchange::find(&lease.about, name).map(|found| found.info(&lease.about).clone())
+        let generation = self.shared.last()?;
+        exchange::find(&generation.about, name).map(|found| found.info(&generation.about).clone())
     }
 
     /// Calls a method of one of the plugin's [services](crate::ServiceInfo), with any number of messages in
@@ -102,11 +106,12 @@ impl Plugin {
         messages: mpsc::Receiver<Value>,
     ) -> Result<ValueStream, CallError<Value>> {
         let shared = &self.shared;
-        let fail = |cause: Cause| CallError::Failed(shared.failure(method, cause));
+        let fail = |cause: Cause| CallError::Failed(shared.failure(None, method, cause));
         let lease = shared.lease().map_err(fail)?;
         let found =
             exchange::find(&lease.about, method).ok_or_else(|| fail(exchange::unknown(&lease.about, method)))?;
-        exchange::begin(shared, lease, options_timeout(shared, options), method, found, messages)
+        let timeout = timeout_of(&lease, options);
+        exchange::begin(shared, lease, timeout, method, found, messages)
     }
 }
 
@@ -139,16 +144,21 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
             other => other.to_string(),
         },
     };
-    let lease = shared.lease().map_err(unavailable)?;
-    if let Some(why) = lease.session.ended() {
-        return Err(unavailable(Cause::Unavailable { why }));
-    }
-    if let Some((required, offered)) = lease.about.lacks(&wanted.capabilities) {
+    let generation = match shared.door() {
+        Door::Open(generation) => match generation.session.ended() {
+            Some(why) => return Err(unavailable(Cause::Unavailable { why })),
+            None => generation,
+        },
+        Door::Shut(cause) => return Err(unavailable(cause)),
+        // What the next generation offers is seen when it is there; a call then says what is wrong with it.
+        Door::Waits => shared.last().ok_or_else(|| unavailable(Cause::Unavailable { why: shared.state().to_string() }))?,
+    };
+    if let Some((required, offered)) = generation.about.lacks(&wanted.capabilities) {
         return Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered });
     }
-    let (binding, comparison) = Binding::new(shared, lease.generation(), interface, &wanted)?;
-    drop(lease);
-    let caller: Arc<dyn Caller> = Arc::new(PluginCaller {
+    let (binding, comparison) = Binding::new(shared, &generation, interface, &wanted)?;
+    let caller: Arc<dyn Caller> = Arc::new_cyclic(|this| PluginCaller {
+        this: Weak::clone(this),
         shared: Arc::clone(shared),
         interface,
         wanted,
@@ -171,6 +181,8 @@ struct BoundFunction {
     name: FunctionName,
     /// Whether its only argument may be passed as it is.
     whole: bool,
+    /// Whether a call of it is made again if the plugin dies in it.
+    again: bool,
 }
 
 impl Binding {
@@ -213,7 +225,8 @@ impl Binding {
             };
             let name = FunctionName { name: function.name.as_str().into(), position };
             let whole = encoding == Encoding::Binary && generation.session.takes_whole(interface, &name);
-            Some(BoundFunction { name, whole })
+            let again = function.idempotent && generation.identity.lifecycle.retry == Retry::Idempotent;
+            Some(BoundFunction { name, whole, again })
         });
         let functions = functions.collect();
         Ok((Self { generation: Arc::clone(generation), interface, encoding, functions }, comparison))
@@ -235,6 +248,8 @@ fn compare_names(wanted: &Interface, offered: &Offered) -> Comparison {
 
 /// Makes the calls of a typed client.
 struct PluginCaller {
+    /// For calls that outlive the one who made them.
+    this: Weak<Self>,
     shared: Arc<Shared>,
     interface: &'static Interface,
     wanted: Requirements,
@@ -246,14 +261,13 @@ impl PluginCaller {
         format!("{}.{}", self.interface.id.name, self.interface.functions[function].name)
     }
 
-    fn fail(&self, function: usize, cause: Cause) -> Failure {
-        self.shared.failure(&self.name(function), cause)
+    fn fail(&self, generation: Option<&Generation>, function: usize, cause: Cause) -> Failure {
+        self.shared.failure(generation, &self.name(function), cause)
     }
 
-    /// Matches the interface with the plugin's current generation.
-    fn bind_anew(&self) -> Result<Arc<Binding>, Cause> {
-        let generation = self.shared.generation()?;
-        let bound = Binding::new(&self.shared, &generation, self.interface, &self.wanted);
+    /// Matches the interface with a generation of the plugin.
+    fn bind(&self, generation: &Arc<Generation>) -> Result<Arc<Binding>, Cause> {
+        let bound = Binding::new(&self.shared, generation, self.interface, &self.wanted);
         let (bound, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
         let bound = Arc::new(bound);
         self.binding.store(Arc::clone(&bound));
@@ -263,13 +277,19 @@ impl PluginCaller {
     /// Makes a call, by a binding whose generation is held.
     fn make(&self, bound: &Binding, lease: Lease<&Arc<Generation>>, outgoing: &Outgoing<'_>) -> Reply {
         let function = outgoing.function;
+        if let Err(pause) = self.shared.breaker.admits(Instant::now) {
+            return Reply::Ready(Err(self.fail(None, function, broken(pause))));
+        }
+        if bound.functions[function].as_ref().is_some_and(|function| function.again) {
+            return self.make_twice(lease.for_later(), outgoing);
+        }
         match self.send(bound, &lease, outgoing) {
             Inbound::Now(Ok(answer)) => {
                 // Before the answer is moved: what it was written with has reached memory by then.
                 drop(lease);
                 Reply::Ready(Ok(answer))
             }
-            Inbound::Now(Err(cause)) => Reply::Ready(Err(self.fail(function, cause))),
+            Inbound::Now(Err(cause)) => Reply::Ready(Err(self.fail(Some(&lease), function, cause))),
             Inbound::Later(later) => {
                 let lease = lease.for_later();
                 let name = self.name(function);
@@ -277,10 +297,92 @@ impl PluginCaller {
                 Reply::Later(Box::pin(async move {
                     let answer = later.await;
                     unanswered.over = true;
+                    // Before the hold is given back: whoever waits for that wants to know of this.
+                    let answer = answer.map_err(|cause| unanswered.shared.failure(Some(&lease), &name, cause));
                     drop(lease);
-                    answer.map_err(|cause| unanswered.shared.failure(&name, cause))
+                    answer
                 }))
             }
+        }
+    }
+
+    /// Makes a call that may be made again: once more on the next generation, if the plugin dies in it.
+    fn make_twice(&self, first: Lease, outgoing: &Outgoing<'_>) -> Reply {
+        self.later(outgoing, |this, call| async move {
+            let begun = Instant::now();
+            let answer = this.send_json(&first, &call).await;
+            match answer {
+                Err(Cause::Crashed { .. }) => {}
+                answer => return answer.map_err(|cause| this.fail(Some(&first), call.function, cause)),
+            }
+            // It is counted by how it ends; that the plugin died is the keeper's to report.
+            drop(first);
+            this.send_in_time(&call, begun).await
+        })
+    }
+
+    /// Makes a call as soon as there is a generation to make it.
+    fn wait(&self, outgoing: &Outgoing<'_>) -> Reply {
+        self.later(outgoing, |this, call| async move { this.send_in_time(&call, Instant::now()).await })
+    }
+
+    /// Makes a call that does not end with whoever began it. Its arguments are kept as JSON, which any
+    /// generation understands.
+    fn later<F>(&self, outgoing: &Outgoing<'_>, make: impl FnOnce(Arc<Self>, Kept) -> F) -> Reply
+    where
+        F: Future<Output = Result<Answer, Failure>> + Send + 'static,
+    {
+        let function = outgoing.function;
+        let mut arguments = Vec::new();
+        if let Err(error) = (outgoing.arguments)(Encoding::Json, &mut arguments) {
+            return Reply::Ready(Err(self.fail(None, function, Cause::Refused { why: error.to_string() })));
+        }
+        let timeout = self.wanted.options.timeout.unwrap_or_else(|| self.shared.limits().call_timeout);
+        let Some(this) = self.this.upgrade() else {
+            // Whoever calls holds it.
+            return Reply::Ready(Err(self.fail(None, function, Cause::Cancelled)));
+        };
+        let mut unanswered = Unanswered { shared: Arc::clone(&self.shared), over: false };
+        let made = make(this, Kept { function, arguments, timeout });
+        Reply::Later(Box::pin(InRuntime::new(self.shared.runtime.clone(), async move {
+            // The whole of it, and not its flag alone.
+            let unanswered = &mut unanswered;
+            let answer = made.await;
+            unanswered.over = true;
+            answer
+        })))
+    }
+
+    /// Makes a kept call on the current generation or the next.
+    async fn send_in_time(&self, call: &Kept, begun: Instant) -> Result<Answer, Failure> {
+        let left = call.timeout.saturating_sub(begun.elapsed());
+        let lease = self.shared.lease_in_time(left).await.map_err(|cause| {
+            let cause = match cause {
+                Cause::Timeout { .. } => Cause::Timeout { after: call.timeout },
+                cause => cause,
+            };
+            self.fail(None, call.function, cause)
+        })?;
+        let call = Kept { timeout: call.timeout.saturating_sub(begun.elapsed()), ..call.clone() };
+        self.send_json(&lease, &call).await.map_err(|cause| self.fail(Some(&lease), call.function, cause))
+    }
+
+    async fn send_json(&self, lease: &Lease, call: &Kept) -> Result<Answer, Cause> {
+        let bound = self.bind(lease.generation())?;
+        let Some(function) = &bound.functions[call.function] else {
+            return Err(Cause::Unimplemented { hint: String::new() });
+        };
+        let inbound = lease.session.call(Outbound {
+            interface: bound.interface,
+            function: &function.name,
+            encoding: Encoding::Json,
+            arguments: Arguments::Encoded(call.arguments.clone().into()),
+            timeout: call.timeout,
+            blocking: false,
+        });
+        match inbound {
+            Inbound::Now(answer) => answer,
+            Inbound::Later(later) => later.await,
         }
     }
 
@@ -304,10 +406,25 @@ impl PluginCaller {
             function: &function.name,
             encoding: bound.encoding,
             arguments,
-            timeout: self.wanted.options.timeout.unwrap_or(self.shared.limits.call_timeout),
+            timeout: timeout_of(generation, &self.wanted.options),
             blocking: outgoing.blocking,
         })
     }
+}
+
+/// A call that is kept until it can be made.
+#[derive(Clone)]
+struct Kept {
+    function: usize,
+    /// As JSON.
+    arguments: Vec<u8>,
+    /// Time for it.
+    timeout: Duration,
+}
+
+fn broken(pause: Duration) -> Cause {
+    let why = format!("too many of its calls failed one after the other; the next is made in {pause:.1?}");
+    Cause::Unavailable { why }
 }
 
 impl Caller for PluginCaller {
@@ -317,21 +434,26 @@ impl Caller for PluginCaller {
             if let Some(lease) = Lease::of(&bound.generation) {
                 return self.make(&bound, lease, &outgoing);
             }
-            // Its generation takes no more calls: the plugin has another by now, or was stopped.
-            match self.bind_anew() {
+            // Its generation takes no more calls: the plugin has another by now, or will have, or was stopped.
+            let anew = match self.shared.door() {
+                Door::Open(generation) => self.bind(&generation),
+                Door::Waits => return self.wait(&outgoing),
+                Door::Shut(cause) => Err(cause),
+            };
+            match anew {
                 Ok(anew) => bound = Guard::from_inner(anew),
-                Err(cause) => return Reply::Ready(Err(self.fail(outgoing.function, cause))),
+                Err(cause) => return Reply::Ready(Err(self.fail(None, outgoing.function, cause))),
             }
         }
     }
 
     fn answered(&self, ok: bool) {
-        self.shared.counters.count(if ok { Status::Ok } else { Status::Error });
+        self.shared.answered(ok);
     }
 
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure {
         let what = format!("its answer is not what the interface says ({}): {error}", error.encoding);
-        self.fail(function, Cause::Protocol { what })
+        self.fail(Some(&self.binding.load().generation), function, Cause::Protocol { what })
     }
 
     fn may_block(&self, function: usize) -> Result<(), Failure> {
@@ -344,9 +466,31 @@ impl Caller for PluginCaller {
             false => Ok(()),
             true => {
                 let why = "a blocking call on the only thread of the host's runtime would wait for itself";
-                Err(self.fail(function, Cause::Refused { why: why.to_owned() }))
+                Err(self.fail(None, function, Cause::Refused { why: why.to_owned() }))
             }
         }
+    }
+}
+
+/// A future that finds the runtime of its host, whoever polls it: timers are made in it.
+struct InRuntime<F> {
+    runtime: Handle,
+    future: Pin<Box<F>>,
+}
+
+impl<F> InRuntime<F> {
+    fn new(runtime: Handle, future: F) -> Self {
+        Self { runtime, future: Box::pin(future) }
+    }
+}
+
+impl<F: Future> Future for InRuntime<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _entered = this.runtime.enter();
+        this.future.as_mut().poll(context)
     }
 }
 
@@ -359,7 +503,7 @@ struct Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.counters.count(Status::Cancelled);
+            self.shared.record(Status::Cancelled);
         }
     }
 }
@@ -371,50 +515,90 @@ async fn call_dynamic(
     function: &str,
     arguments: Value,
 ) -> Result<Value, CallError<Value>> {
-    let fail = |cause: Cause| CallError::Failed(shared.failure(function, cause));
-    let lease = shared.lease().map_err(fail)?;
+    let fail = |lease: Option<&Lease>, cause: Cause| {
+        CallError::Failed(shared.failure(lease.map(|lease| &**lease), function, cause))
+    };
+    let lease = match shared.lease() {
+        Ok(lease) => lease,
+        Err(_) => {
+            let timeout = options.timeout.unwrap_or_else(|| shared.limits().call_timeout);
+            shared.lease_in_time(timeout).await.map_err(|cause| fail(None, cause))?
+        }
+    };
+    shared.breaker.admits(Instant::now).map_err(|pause| fail(None, broken(pause)))?;
+    let timeout = timeout_of(&lease, options);
     let found = match find(&lease, function) {
         Ok(found) => found,
-        Err(cause) => match exchange::find(&lease.about, function) {
-            Some(method) => {
-                return exchange::one(shared, lease, options_timeout(shared, options), function, method, arguments)
-                    .await;
-            }
-            None if lease.about.interfaces.is_empty() => return Err(fail(exchange::unknown(&lease.about, function))),
-            None => return Err(fail(cause)),
-        },
+        Err(cause) => {
+            return match exchange::find(&lease.about, function) {
+                Some(method) => exchange::one(shared, lease, timeout, function, method, arguments).await,
+                None if lease.about.interfaces.is_empty() => {
+                    Err(fail(None, exchange::unknown(&lease.about, function)))
+                }
+                None => Err(fail(None, cause)),
+            };
+        }
     };
+    let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
+    let answer = ask_found(&lease, found, &arguments, timeout).await;
+    unanswered.over = true;
+    match answer {
+        Ok(Ok(value)) => {
+            shared.answered(true);
+            Ok(value)
+        }
+        Ok(Err(own)) => {
+            shared.answered(false);
+            Err(CallError::Plugin(own))
+        }
+        Err(cause) => Err(fail(Some(&lease), cause)),
+    }
+}
+
+/// Asks one generation a function of its interfaces, by name and with JSON. `Ok(Err(_))` is its own error. Counts
+/// nothing: whoever asks may be the host itself.
+pub(crate) async fn ask(
+    generation: &Generation,
+    function: &str,
+    arguments: &Value,
+    timeout: Duration,
+) -> Result<Result<Value, Value>, Cause> {
+    ask_found(generation, find(generation, function)?, arguments, timeout).await
+}
+
+async fn ask_found(
+    generation: &Generation,
+    found: Found<'_>,
+    arguments: &Value,
+    timeout: Duration,
+) -> Result<Result<Value, Value>, Cause> {
     let described = found.offered.description.clone();
     let known = described.as_deref().and_then(|interface| Some((interface, interface.function(&found.function)?.1)));
     let arguments = match known {
-        Some((interface, function)) => dynamic::check_arguments(interface, function, &arguments)
-            .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?,
-        None if arguments.is_object() => arguments,
+        Some((interface, function)) => dynamic::check_arguments(interface, function, arguments)
+            .map_err(|error| Cause::Refused { why: error.to_string() })?,
+        None if arguments.is_object() => arguments.clone(),
         None => {
             let why = "without a description of the interface, arguments are given by name: an object";
-            return Err(fail(Cause::Refused { why: why.to_owned() }));
+            return Err(Cause::Refused { why: why.to_owned() });
         }
     };
     let mut encoded = Buffer::new();
-    serde_json::to_writer(&mut *encoded, &arguments)
-        .map_err(|error| fail(Cause::Refused { why: error.to_string() }))?;
-    let inbound = lease.session.call(Outbound {
+    serde_json::to_writer(&mut *encoded, &arguments).map_err(|error| Cause::Refused { why: error.to_string() })?;
+    let inbound = generation.session.call(Outbound {
         interface: found.interface,
         function: &FunctionName { name: found.function.into(), position: found.position },
         encoding: Encoding::Json,
         arguments: Arguments::Encoded(encoded),
-        timeout: options_timeout(shared, options),
+        timeout,
         blocking: false,
     });
-    let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
     let answer = match inbound {
         Inbound::Now(answer) => answer,
         Inbound::Later(later) => later.await,
-    };
-    unanswered.over = true;
-    let answer = answer.map_err(fail)?;
+    }?;
     let value: Value = serde_json::from_slice(&answer.bytes())
-        .map_err(|error| fail(Cause::Protocol { what: format!("its answer is not JSON: {error}") }))?;
+        .map_err(|error| Cause::Protocol { what: format!("its answer is not JSON: {error}") })?;
     let value = match known {
         None => value,
         Some((interface, function)) => {
@@ -424,21 +608,20 @@ async fn call_dynamic(
                 Some(Ok(value)) => value,
                 Some(Err(error)) => {
                     let what = format!("its answer is not what its interface says: {error}");
-                    return Err(fail(Cause::Protocol { what }));
+                    return Err(Cause::Protocol { what });
                 }
                 None => {
                     let what = format!("`{}` has no error of its own, and it gave {value}", function.name);
-                    return Err(fail(Cause::Protocol { what }));
+                    return Err(Cause::Protocol { what });
                 }
             }
         }
     };
-    shared.counters.count(if answer.ok { Status::Ok } else { Status::Error });
-    if answer.ok { Ok(value) } else { Err(CallError::Plugin(value)) }
+    Ok(if answer.ok { Ok(value) } else { Err(value) })
 }
 
-fn options_timeout(shared: &Shared, options: &CallOptions) -> Duration {
-    options.timeout.unwrap_or(shared.limits.call_timeout)
+fn timeout_of(generation: &Generation, options: &CallOptions) -> Duration {
+    options.timeout.unwrap_or(generation.identity.limits.call_timeout)
 }
 
 struct Found<'a> {

@@ -81,6 +81,13 @@ pub(crate) fn discover(dirs: &[PathBuf], explicit: &[PathBuf]) -> Discovery {
     search.finish()
 }
 
+/// The directories in a plugin directory that are a plugin's, or may become one.
+#[cfg(feature = "watch")]
+pub(crate) fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !is_hidden(path)).collect()
+}
+
 #[derive(Debug, Default)]
 struct Search {
     candidates: Vec<(usize, Found)>,
@@ -107,8 +114,7 @@ impl Search {
             paths.retain(|path| !is_manifest(path));
         }
         for path in paths {
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if let Some(found) = look_at(&path).filter(|_| !hidden) {
+            if let Some(found) = look_at(&path).filter(|_| !is_hidden(&path)) {
                 self.note(&path, found);
             }
         }
@@ -155,12 +161,16 @@ impl Search {
     }
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
 fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "plugin.toml" || name == "plugin.json")
 }
 
 /// The plugin at a path, the reason why it is none, or `None` when it does not even look like one.
-fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
+pub(crate) fn look_at(path: &Path) -> Option<Result<Found, LoadError>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(source) => return Some(Err(FileError::Unreadable { source }.into())),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jackfield_protocol::{Capability, InterfaceError, InterfaceId, Mismatch};
 
@@ -23,14 +24,19 @@ pub struct Refused {
 /// The name and the reason, with its causes, on one line.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.reason)?;
-        let mut cause = std::error::Error::source(&self.reason);
-        while let Some(next) = cause {
-            write!(f, ": {next}")?;
-            cause = next.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.name, in_full(&self.reason))
     }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// Why a plugin was not loaded.
@@ -103,6 +109,32 @@ pub enum LoadError {
     /// It offers nothing.
     #[error("the plugin offers no interface")]
     NoInterface,
+    /// The new build of a plugin lacks an interface of the one it would replace, or has another.
+    #[error("it cannot take the place of the old build: {what}")]
+    Replaces {
+        /// What differs, with both sides.
+        what: String,
+    },
+    /// It says that it is not ready to serve, or did not answer when it was asked.
+    #[error("it is not well: {why}")]
+    Unhealthy {
+        /// What it says.
+        why: String,
+    },
+    /// It was refused, and is listed with the reason.
+    #[error("{}", in_full(&refused.reason))]
+    Refused {
+        /// As it is listed.
+        refused: Arc<Refused>,
+    },
+    /// What lies there now has another name: it is another plugin.
+    #[error("it is called `{now}` now, and was called `{before}`")]
+    Renamed {
+        /// The plugin's name.
+        before: String,
+        /// The one in the manifest.
+        now: String,
+    },
 }
 
 /// Why a file or a directory cannot be a plugin, whatever is in it.
@@ -211,4 +243,130 @@ fn list(mismatches: &[Mismatch]) -> String {
 
 fn offers(version: Option<u32>) -> String {
     version.map_or_else(|| "does not offer it".to_owned(), |version| format!("offers version {version}"))
+}
+
+/// Why a plugin was not replaced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// There is no plugin of this name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlugin),
+    /// The new build was not taken.
+    #[error("plugin `{plugin}` was not replaced: {step}{}", kept_in_words(*kept))]
+    Failed {
+        /// The plugin.
+        plugin: String,
+        /// The step that failed.
+        step: ReloadStep,
+        /// The generation that goes on, if one ran.
+        kept: Option<u64>,
+        /// Why.
+        source: LoadError,
+    },
+    /// It is disabled or quarantined, or its host is stopping.
+    #[error("plugin `{plugin}` is not replaced: it is {state}")]
+    NotNow {
+        /// The plugin.
+        plugin: String,
+        /// Its state.
+        state: String,
+    },
+}
+
+fn kept_in_words(kept: Option<u64>) -> String {
+    kept.map(|generation| format!("; generation {generation} goes on")).unwrap_or_default()
+}
+
+/// A step of replacing a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReloadStep {
+    /// Its manifest or file was read again.
+    Find,
+    /// The new build was started.
+    Start,
+    /// What it says was compared with its manifest, and with what the old one offers.
+    Check,
+    /// It was asked whether it is well.
+    Health,
+    /// It was given a first call.
+    Canary,
+    /// It was given the old one's state.
+    State,
+}
+
+impl ReloadStep {
+    /// `find`, `start`, `check`, `health`, `canary`, `state`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReloadStep::Find => "find",
+            ReloadStep::Start => "start",
+            ReloadStep::Check => "check",
+            ReloadStep::Health => "health",
+            ReloadStep::Canary => "canary",
+            ReloadStep::State => "state",
+        }
+    }
+}
+
+/// What went wrong, for a sentence.
+impl fmt::Display for ReloadStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReloadStep::Find => "its files cannot be used",
+            ReloadStep::Start => "the new build does not start",
+            ReloadStep::Check => "the new build is not what is wanted",
+            ReloadStep::Health => "the new build is not well",
+            ReloadStep::Canary => "the new build failed its canary call",
+            ReloadStep::State => "the state was not handed over",
+        })
+    }
+}
+
+/// Why a plugin was not started again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnableError {
+    /// There is no plugin of this name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlugin),
+    /// It is quarantined, which has to be lifted first.
+    #[error("plugin `{plugin}` is quarantined: {why}")]
+    Quarantined {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        why: String,
+    },
+    /// It is not quarantined.
+    #[error("plugin `{plugin}` is not quarantined: it is {state}")]
+    NotQuarantined {
+        /// The plugin.
+        plugin: String,
+        /// Its state.
+        state: String,
+    },
+    /// It did not start.
+    #[error("plugin `{plugin}` does not start")]
+    Start {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        source: Box<LoadError>,
+    },
+    /// What is to be remembered could not be written.
+    #[error("plugin `{plugin}`: cannot remember that")]
+    Store {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its host is stopping.
+    #[error("plugin `{plugin}`: its host is stopping")]
+    Stopping {
+        /// The plugin.
+        plugin: String,
+    },
 }

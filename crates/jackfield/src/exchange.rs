@@ -21,7 +21,7 @@ pub struct ValueStream {
     shared: Arc<Shared>,
     over: bool,
     /// Held until the end: the session must not be stopped meanwhile.
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl ValueStream {
@@ -35,14 +35,17 @@ impl ValueStream {
         match next {
             Some(Ok(value)) => Some(Ok(value)),
             None => {
-                self.shared.counters.count(Status::Ok);
+                self.shared.answered(true);
                 None
             }
             Some(Err(Told::Own(error))) => {
-                self.shared.counters.count(Status::Error);
+                self.shared.answered(false);
                 Some(Err(CallError::Plugin(error)))
             }
-            Some(Err(Told::Failed(cause))) => Some(Err(CallError::Failed(self.shared.failure(&self.method, cause)))),
+            Some(Err(Told::Failed(cause))) => {
+                let failure = self.shared.failure(Some(&self.lease), &self.method, cause);
+                Some(Err(CallError::Failed(failure)))
+            },
         }
     }
 }
@@ -56,7 +59,7 @@ impl fmt::Debug for ValueStream {
 impl Drop for ValueStream {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.counters.count(Status::Cancelled);
+            self.shared.record(Status::Cancelled);
         }
     }
 }
@@ -126,9 +129,9 @@ pub(crate) fn begin(
     messages: mpsc::Receiver<Value>,
 ) -> Result<ValueStream, CallError<Value>> {
     let begun = lease.session.exchange(Exchange { service, method, messages, timeout });
-    let messages = begun.map_err(|cause| CallError::Failed(shared.failure(written, cause)))?;
+    let messages = begun.map_err(|cause| CallError::Failed(shared.failure(Some(&lease), written, cause)))?;
     let (method, shared) = (written.to_owned(), Arc::clone(shared));
-    Ok(ValueStream { messages, method, shared, over: false, _lease: lease })
+    Ok(ValueStream { messages, method, shared, over: false, lease })
 }
 
 /// A call with one message, answered by one.
@@ -143,7 +146,7 @@ pub(crate) async fn one(
     let info = found.info(&lease.about);
     if info.client_streaming || info.server_streaming {
         let why = format!("`{}` streams its messages: it is called as a stream", info.name);
-        return Err(CallError::Failed(shared.failure(written, Cause::Refused { why })));
+        return Err(CallError::Failed(shared.failure(None, written, Cause::Refused { why })));
     }
     let (sender, messages) = mpsc::channel(1);
     let message = if message.is_null() { Value::Object(Default::default()) } else { message };
@@ -154,7 +157,7 @@ pub(crate) async fn one(
     let answer = answers.next().await;
     let missing = || {
         let what = "it ended the call without an answer".to_owned();
-        CallError::Failed(shared.failure(written, Cause::Protocol { what }))
+        CallError::Failed(shared.failure(None, written, Cause::Protocol { what }))
     };
     let answer = answer.unwrap_or_else(|| Err(missing()))?;
     // The end of the call, with its status, comes after the message.
@@ -163,7 +166,7 @@ pub(crate) async fn one(
         Some(Err(error)) => Err(error),
         Some(Ok(_)) => {
             let what = format!("it answered `{written}` twice");
-            Err(CallError::Failed(shared.failure(written, Cause::Protocol { what })))
+            Err(CallError::Failed(shared.failure(None, written, Cause::Protocol { what })))
         }
     }
 }

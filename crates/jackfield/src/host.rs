@@ -1,22 +1,35 @@
 //! The host: finds plugins, loads them side by side, and hands them out.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use jackfield_protocol::call::Described;
 use jackfield_protocol::runner::Profile;
 use jackfield_protocol::{Capability, Encoding};
 use tokio::runtime::{self, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use crate::call::{self, CallOptions, Client, Requirements};
-use crate::discover::{Found, Shadowed, discover};
-use crate::error::{GetError, LoadError, Refused, UnknownPlugin};
+use crate::crash::{CrashReport, Crashes};
+use crate::discover::{Found, Shadowed, discover, look_at};
+use crate::error::{EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
+use crate::event::{Event, Records};
+use crate::journal::Journal;
+use crate::life::Rest;
+use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
+use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
 use crate::manifest::{Isolation, Manifest, MechanismKind};
-use crate::mechanism::{About, Confine, Declared, Offered, Spec, Started, WasmSpec};
-use crate::plugin::{Identity, Plugin, Shared};
+use crate::mechanism::{About, Boxed, Confine, Declared, Offered, Spec, Started, WasmSpec};
+use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
+use crate::private_dir;
+use crate::quarantine::{Quarantine, Quarantined};
+use crate::reload::{self, Starter};
+use crate::supervise::Keeper;
 
 /// Plugins that are started at the same time. More would only wait for each other.
 const STARTS_AT_ONCE: usize = 16;
@@ -40,15 +53,60 @@ const STARTS_AT_ONCE: usize = 16;
 /// [`Host::stop`] ends the plugins in order. A host that is only dropped ends them, too, but its
 /// programs get no time, and calls under way end as `unavailable`. Clients may outlive it and are
 /// told the same.
-#[derive(Debug)]
 pub struct Host {
-    plugins: Vec<Plugin>,
+    inner: Arc<Inner>,
+    runtime: Option<Runtime>,
+    /// Looks for changes as long as the host is there.
+    #[cfg(feature = "watch")]
+    _watcher: Option<crate::watch::Watcher>,
+}
+
+/// What a host is, apart from what it runs on.
+struct Inner {
+    loader: Arc<Loader>,
+    dirs: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
+    only: Option<String>,
+    encoding: Option<Encoding>,
+    registry: Mutex<Registry>,
+    /// Held while the directories are looked through.
+    scanning: tokio::sync::Mutex<()>,
+}
+
+/// What is known of plugins, by name.
+#[derive(Default)]
+struct Registry {
+    plugins: BTreeMap<String, Plugin>,
     /// Of all plugins that were found, sorted.
     names: Vec<String>,
-    refused: Vec<Refused>,
+    refused: Vec<Arc<Refused>>,
     shadowed: Vec<Shadowed>,
-    encoding: Option<Encoding>,
-    runtime: Option<Runtime>,
+    /// What was loaded, or refused, from which files.
+    seen: BTreeMap<String, Stamp>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registry = self.inner.registry();
+        f.debug_struct("Host")
+            .field("plugins", &registry.plugins.keys())
+            .field("refused", &registry.refused)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Host::rescan`] found changed.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Rescanned {
+    /// New plugins, and refused ones that could be loaded now.
+    pub loaded: Vec<String>,
+    /// Plugins whose files were others, and that were replaced.
+    pub reloaded: Vec<Reloaded>,
+    /// What was not loaded or not replaced, by name and with all causes.
+    pub failed: Vec<(String, String)>,
+    /// Plugins whose files are gone.
+    pub removed: Vec<String>,
 }
 
 impl Host {
@@ -57,27 +115,24 @@ impl Host {
         HostBuilder::default()
     }
 
-    /// The loaded plugins, sorted by name.
+    /// The plugins, sorted by name, those among them that are stopped, failed or quarantined.
     pub fn plugins(&self) -> Vec<Plugin> {
-        self.plugins.clone()
+        self.inner.registry().plugins.values().cloned().collect()
     }
 
     /// What wanted to be a plugin and was set aside, sorted by name.
-    pub fn refused(&self) -> &[Refused] {
-        &self.refused
+    pub fn refused(&self) -> Vec<Arc<Refused>> {
+        self.inner.registry().refused.clone()
     }
 
     /// Plugins that were not loaded since another one has their name, sorted by name.
-    pub fn shadowed(&self) -> &[Shadowed] {
-        &self.shadowed
+    pub fn shadowed(&self) -> Vec<Shadowed> {
+        self.inner.registry().shadowed.clone()
     }
 
     /// The plugin of this name.
     pub fn plugin(&self, name: &str) -> Result<Plugin, UnknownPlugin> {
-        match self.plugins.binary_search_by(|plugin| plugin.name().cmp(name)) {
-            Ok(at) => Ok(self.plugins[at].clone()),
-            Err(_) => Err(self.unknown(name)),
-        }
+        self.inner.plugin(name)
     }
 
     /// The plugin of this name as the trait it offers. Interface and capabilities are checked now.
@@ -90,22 +145,94 @@ impl Host {
         Select {
             host: self,
             required: Vec::new(),
-            wanted: Requirements { encoding: self.encoding, ..Requirements::default() },
+            wanted: Requirements { encoding: self.inner.encoding, ..Requirements::default() },
         }
     }
 
     /// Every plugin that offers the trait's interface and can be had as it, sorted by name.
     pub fn all<I: Described + ?Sized>(&self) -> Vec<Client<I>> {
-        self.plugins.iter().filter_map(|plugin| self.get(plugin.name()).ok()).collect()
+        self.plugins().iter().filter_map(|plugin| self.get(plugin.name()).ok()).collect()
+    }
+
+    /// Replaces a plugin by what lies in its place now, without losing a call; a plugin that does not run, or was
+    /// refused, is started.
+    ///
+    /// The new build is started beside the old one. It must be what the manifest says and offer what the old one
+    /// does, say that it is well, and answer its canary call; then calls go to it, and the old one ends those it
+    /// has, within `drain_timeout`. Whatever fails before that leaves the old one as it is. [`Lifecycle::reload`]
+    /// has the settings.
+    pub async fn reload(&self, name: &str) -> Result<Reloaded, ReloadError> {
+        self.inner.reload(name).await
+    }
+
+    /// Looks through the directories again: loads what is new, replaces what has changed, forgets what is gone.
+    ///
+    /// A plugin has changed when its manifest or entry is another file or has other content.
+    pub async fn rescan(&self) -> Rescanned {
+        self.inner.rescan().await
+    }
+
+    /// Stops a plugin, and keeps it from being started until it is enabled again; over restarts of the host, if that
+    /// has a [`HostBuilder::state_dir`]. Calls under way get `stop_grace`.
+    pub async fn disable(&self, name: &str) -> Result<(), EnableError> {
+        let shared = Arc::clone(&self.plugin(name)?.shared);
+        let store = |source| EnableError::Store { plugin: name.to_owned(), source };
+        self.inner.loader.records.quarantine.disable(name).map_err(store)?;
+        let grace = shared.limits().stop_grace;
+        let stopped = shared.ask(|reply| Command::Stop { grace, why: Rest::Disabled, reply }).await;
+        stopped.ok_or_else(|| EnableError::Stopping { plugin: name.to_owned() })
+    }
+
+    /// Starts a plugin that was disabled, stopped or has failed. One that runs is left as it is.
+    pub async fn enable(&self, name: &str) -> Result<(), EnableError> {
+        let shared = Arc::clone(&self.plugin(name)?.shared);
+        self.inner.loader.records.quarantine.enable(name);
+        let started = shared.ask(|reply| Command::Start { reply }).await;
+        started.unwrap_or_else(|| Err(EnableError::Stopping { plugin: name.to_owned() }))
+    }
+
+    /// Lets a quarantined plugin back, and starts it.
+    pub async fn lift_quarantine(&self, name: &str) -> Result<(), EnableError> {
+        let shared = Arc::clone(&self.plugin(name)?.shared);
+        self.inner.loader.records.quarantine.lift(name);
+        let lifted = shared.ask(|reply| Command::Lift { reply }).await;
+        lifted.unwrap_or_else(|| Err(EnableError::Stopping { plugin: name.to_owned() }))
+    }
+
+    /// What is quarantined, with the reason and what was seen, sorted by name.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        self.inner.loader.records.quarantine.list()
+    }
+
+    /// How plugins died, the oldest first; those of former hosts, too, if there is a [`HostBuilder::state_dir`].
+    pub fn crashes(&self) -> Vec<Arc<CrashReport>> {
+        self.inner.loader.records.crashes.list()
+    }
+
+    /// What happens to plugins from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.loader.records.events()
+    }
+
+    /// What plugins print and log from now on. A listener that is slow misses lines, and is told how many.
+    pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
+        self.inner.loader.lines.subscribe()
     }
 
     /// Stops every plugin: calls under way and then the plugin itself each get `stop_grace` to end.
     pub async fn stop(&self) {
-        let Some(handle) = self.plugins.first().map(|plugin| plugin.shared.runtime.clone()) else { return };
         let mut stops = JoinSet::new();
-        for plugin in &self.plugins {
-            let shared = Arc::clone(&plugin.shared);
-            stops.spawn_on(async move { shared.stop(shared.limits.stop_grace).await }, &handle);
+        for plugin in self.plugins() {
+            let shared = plugin.shared;
+            let handle = shared.runtime.clone();
+            stops.spawn_on(
+                async move {
+                    let grace = shared.limits().stop_grace;
+                    // Without a keeper it has ended already.
+                    let _ = shared.ask(|reply| Command::Stop { grace, why: Rest::Asked, reply }).await;
+                },
+                &handle,
+            );
         }
         stops.join_all().await;
     }
@@ -116,6 +243,173 @@ impl Host {
         if let Some(runtime) = &self.runtime {
             runtime.block_on(self.stop());
         }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.inner.registry().plugins.values().for_each(|plugin| plugin.shared.abandon());
+        // A runtime that is dropped waits for its tasks, which an async context forbids.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Inner {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plugin(&self, name: &str) -> Result<Plugin, UnknownPlugin> {
+        let registry = self.registry();
+        registry.plugins.get(name).cloned().ok_or_else(|| registry.unknown(name))
+    }
+
+    async fn reload(&self, name: &str) -> Result<Reloaded, ReloadError> {
+        let unknown = match self.plugin(name) {
+            Ok(plugin) => return self.replace(&plugin).await,
+            Err(unknown) => unknown,
+        };
+        let _scanning = self.scanning.lock().await;
+        let refused = self.registry().refused.iter().find(|refused| refused.name == name).map(|it| it.path.clone());
+        let Some(path) = refused else { return Err(unknown.into()) };
+        let begun = Instant::now();
+        let failed = |step, source| ReloadError::Failed { plugin: name.to_owned(), step, kept: None, source };
+        let found = self.loader.find(name, &path).map_err(|error| failed(ReloadStep::Find, error))?;
+        match self.load(found).await {
+            Ok(plugin) => {
+                let info = plugin.info();
+                let (to, version, took) = (info.generation, info.version, begun.elapsed());
+                Ok(Reloaded { plugin: name.to_owned(), from: 0, to, version, took })
+            }
+            Err((step, error)) => Err(failed(step, error)),
+        }
+    }
+
+    /// Replaces a plugin that there is.
+    async fn replace(&self, plugin: &Plugin) -> Result<Reloaded, ReloadError> {
+        let name = plugin.name();
+        let stamp = Stamp::of(&plugin.shared.identity().source, &plugin.shared.identity().entry);
+        let done = plugin.shared.ask(|reply| Command::Reload { reply }).await;
+        let hash = done.as_ref().is_some_and(Result::is_ok).then(|| plugin.shared.last()).flatten();
+        self.registry().seen.insert(name.to_owned(), stamp.hashed_by(hash.as_deref()));
+        done.unwrap_or_else(|| {
+            Err(ReloadError::NotNow { plugin: name.to_owned(), state: plugin.shared.state().to_string() })
+        })
+    }
+
+    /// Loads what was found, and puts it into the registry: as a plugin, or as one that was refused.
+    async fn load(&self, found: Found) -> Result<Plugin, reload::Stopped> {
+        let (name, path) = (found.manifest.name.clone(), found.source.path().to_owned());
+        let stamp = Stamp::of(&path, &found.manifest.entry);
+        let loaded = Loader::load(&self.loader, found).await;
+        let first = loaded.as_ref().ok().and_then(|plugin| plugin.shared.last());
+        let mut registry = self.registry();
+        registry.seen.insert(name.clone(), stamp.hashed_by(first.as_deref()));
+        registry.refused.retain(|refused| refused.name != name);
+        match loaded {
+            Ok(plugin) => {
+                registry.plugins.insert(name, plugin.clone());
+                Ok(plugin)
+            }
+            Err((step, reason)) => {
+                let refused = Arc::new(Refused { name, path, reason });
+                self.loader
+                    .records
+                    .tell(Event::Refused { plugin: refused.name.clone(), why: crate::error::in_full(&refused.reason) });
+                registry.refuse(Arc::clone(&refused));
+                drop(registry);
+                // The reason is kept where it is listed; whoever asked for this is told the same in words.
+                Err((step, LoadError::Refused { refused }))
+            }
+        }
+    }
+
+    async fn rescan(&self) -> Rescanned {
+        self.rescan_those(|_| true).await
+    }
+
+    /// Looks again at the plugins whose manifests or files are `those`. Others are as they were, whatever lies there.
+    async fn rescan_those(&self, those: impl Fn(&Path) -> bool) -> Rescanned {
+        let _scanning = self.scanning.lock().await;
+        let (dirs, paths) = (self.dirs.clone(), self.paths.clone());
+        let looked = self.loader.runtime.spawn_blocking(move || discover(&dirs, &paths)).await;
+        let found = looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let wanted = |name: &str| self.only.as_ref().is_none_or(|only| only == name);
+        let names: Vec<_> = found.found.iter().map(|found| found.manifest.name.clone()).collect();
+        let mut done = Rescanned::default();
+
+        let gone: Vec<Plugin> = {
+            let mut registry = self.registry();
+            // One whose manifest cannot be read just now is not gone: what runs goes on.
+            let unreadable = |plugin: &Plugin| {
+                let source = plugin.shared.identity().source;
+                found.refused.iter().any(|refused| source.starts_with(&refused.path))
+            };
+            let is_gone = |plugin: &Plugin| !names.iter().any(|name| name == plugin.name()) && !unreadable(plugin);
+            let is_asked = |plugin: &Plugin| those(&plugin.shared.identity().source);
+            let gone = registry.plugins.values().filter(|plugin| is_gone(plugin) && is_asked(plugin));
+            let gone: Vec<_> = gone.cloned().collect();
+            for plugin in &gone {
+                registry.plugins.remove(plugin.name());
+                registry.seen.remove(plugin.name());
+            }
+            let started_and_refused = |refused: &Refused| names.contains(&refused.name);
+            registry.refused.retain(|refused| started_and_refused(refused));
+            found.refused.into_iter().for_each(|refused| registry.refuse(Arc::new(refused)));
+            (registry.names, registry.shadowed) = (names, found.shadowed);
+            gone
+        };
+        for plugin in gone {
+            self.loader.forget(&plugin).await;
+            done.removed.push(plugin.name().to_owned());
+        }
+        for found in found.found {
+            let name = found.manifest.name.clone();
+            if !wanted(&name) {
+                continue;
+            }
+            let stamp = Stamp::of(found.source.path(), &found.manifest.entry);
+            let (plugin, seen) = {
+                let registry = self.registry();
+                (registry.plugins.get(&name).cloned(), registry.seen.get(&name).cloned())
+            };
+            let asked = those(found.source.path())
+                || plugin.as_ref().is_some_and(|plugin| those(&plugin.shared.identity().source));
+            if !asked || seen.is_some_and(|seen| seen.is(&stamp)) {
+                continue;
+            }
+            match plugin {
+                // Another file of its name comes first now: that is another plugin's place.
+                Some(plugin) if plugin.shared.identity().source != found.source.path() => {
+                    self.registry().plugins.remove(&name);
+                    self.loader.forget(&plugin).await;
+                    self.load_and_note(found, &mut done).await;
+                }
+                Some(plugin) => match self.replace(&plugin).await {
+                    Ok(reloaded) => done.reloaded.push(reloaded),
+                    Err(error) => done.failed.push((name, crate::error::in_full(&error))),
+                },
+                None => self.load_and_note(found, &mut done).await,
+            }
+        }
+        done
+    }
+
+    async fn load_and_note(&self, found: Found, done: &mut Rescanned) {
+        let name = found.manifest.name.clone();
+        match self.load(found).await {
+            Ok(_) => done.loaded.push(name),
+            Err((_, error)) => done.failed.push((name, crate::error::in_full(&error))),
+        }
+    }
+}
+
+impl Registry {
+    fn refuse(&mut self, refused: Arc<Refused>) {
+        self.refused.push(refused);
+        self.refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
     }
 
     fn unknown(&self, name: &str) -> UnknownPlugin {
@@ -132,14 +426,65 @@ impl Host {
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.plugins.iter().for_each(|plugin| plugin.shared.abandon());
-        // A runtime that is dropped waits for its tasks, which an async context forbids.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+/// What the files of a plugin were when it was loaded.
+#[derive(Clone, Debug)]
+struct Stamp {
+    /// SHA-256 of the manifest, where there is one.
+    manifest: Option<[u8; 32]>,
+    entry: EntryStamp,
+    /// SHA-256 of the entry, once somebody has read it all.
+    hash: Arc<OnceLock<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EntryStamp {
+    /// Symbolic links followed.
+    path: PathBuf,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(source: &Path, entry: &Path) -> Self {
+        let path = entry.canonicalize().unwrap_or_else(|_| entry.to_owned());
+        let metadata = path.metadata().ok();
+        let manifest = (source != entry).then(|| std::fs::read(source).ok()).flatten();
+        Self {
+            manifest: manifest.map(|bytes| hmac_sha256::Hash::hash(&bytes)),
+            entry: EntryStamp {
+                bytes: metadata.as_ref().map_or(0, std::fs::Metadata::len),
+                modified: metadata.and_then(|metadata| metadata.modified().ok()),
+                path,
+            },
+            hash: Arc::default(),
         }
     }
+
+    /// With the hash that a generation has, or will have.
+    fn hashed_by(self, generation: Option<&Generation>) -> Self {
+        Self { hash: generation.map_or(self.hash, |generation| Arc::clone(&generation.hash)), ..self }
+    }
+
+    /// Whether what lies there `now` is the same plugin. A file that was only touched, or moved behind a link, is
+    /// no other one.
+    fn is(&self, now: &Stamp) -> bool {
+        self.manifest == now.manifest
+            && (self.entry == now.entry
+                || self.hash.get().is_some_and(|hash| hash_of(&now.entry.path).is_ok_and(|other| *hash == other)))
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+fn hash_of(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let (mut hash, mut piece) = (hmac_sha256::Hash::new(), vec![0; 256 * 1024]);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece)? {
+            0 => break,
+            read => hash.update(&piece[..read]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What a host requires of a plugin, before it has it.
@@ -195,6 +540,10 @@ pub struct HostBuilder {
     dirs: Vec<PathBuf>,
     paths: Vec<PathBuf>,
     limits: Limits,
+    lifecycle: Lifecycle,
+    state_dir: Option<PathBuf>,
+    #[cfg(feature = "watch")]
+    watch: bool,
     cache_dir: Option<PathBuf>,
     encoding: Option<Encoding>,
     only: Option<String>,
@@ -237,6 +586,31 @@ impl HostBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// What happens when a plugin dies, idles or is replaced, where its manifest says nothing else. Default:
+    /// [`Lifecycle::default`].
+    #[must_use]
+    pub fn lifecycle(mut self, lifecycle: Lifecycle) -> Self {
+        self.lifecycle = lifecycle;
+        self
+    }
+
+    /// Where the host remembers, over its own end, what is quarantined and disabled, how plugins died, and which
+    /// plugin it was just loading or calling in its own process; made if it is missing, readable only for us.
+    /// Default: nowhere, and what it remembers ends with it. Hosts may share one.
+    #[must_use]
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(dir.into());
+        self
+    }
+
+    /// [Rescans](Host::rescan) by itself, when the files of plugins have changed and rest for a moment. Default: no.
+    #[cfg(feature = "watch")]
+    #[must_use]
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
         self
     }
 
@@ -312,7 +686,7 @@ impl HostBuilder {
             }
         };
         let loaded = handle.spawn(self.load(handle.clone())).await;
-        let mut host = loaded.map_err(std::io::Error::other)?;
+        let mut host = loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         host.runtime = runtime;
         Ok(host)
     }
@@ -322,66 +696,77 @@ impl HostBuilder {
     pub fn build_blocking(self) -> std::io::Result<Host> {
         let runtime = own_runtime()?;
         let handle = runtime.handle().clone();
-        let mut host = runtime.block_on(self.load(handle));
+        let mut host = runtime.block_on(self.load(handle))?;
         host.runtime = Some(runtime);
         Ok(host)
     }
 
-    async fn load(self, runtime: Handle) -> Host {
+    async fn load(self, runtime: Handle) -> std::io::Result<Host> {
+        let state_dir = self.state_dir.as_deref();
+        if let Some(dir) = state_dir {
+            private_dir::make(dir)?;
+        }
+        let (journal, suspects) = Journal::open(state_dir);
+        let records = Records::new(Crashes::open(state_dir), Quarantine::open(state_dir));
+        for suspect in suspects {
+            let why = suspect.to_string();
+            records.set_aside(Quarantined::now(&suspect.plugin, None, why.clone(), vec![why]));
+        }
+        let loader = Arc::new(Loader {
+            limits: self.limits,
+            lifecycle: self.lifecycle,
+            confine: self.confine,
+            required: self.required,
+            cache_dir: self.cache_dir.unwrap_or_else(default_cache_dir),
+            turns: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
+            runtime,
+            records: Arc::new(records),
+            journal,
+            lines: broadcast::Sender::new(LIVE_LINES_MAX),
+        });
+        // Before it is looked what is there, so that no change falls between.
+        #[cfg(feature = "watch")]
+        let begun = self
+            .watch
+            .then(|| crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default()));
         let found = discover(&self.dirs, &self.paths);
-        let mut refused = found.refused;
-        let cache_dir = self.cache_dir.unwrap_or_else(default_cache_dir);
-        let turns = Arc::new(Semaphore::new(STARTS_AT_ONCE));
+        let inner = Arc::new(Inner {
+            dirs: self.dirs,
+            paths: self.paths,
+            only: self.only,
+            encoding: self.encoding,
+            registry: Mutex::new(Registry {
+                names: found.found.iter().map(|found| found.manifest.name.clone()).collect(),
+                refused: found.refused.into_iter().map(Arc::new).collect(),
+                shadowed: found.shadowed,
+                ..Registry::default()
+            }),
+            scanning: tokio::sync::Mutex::new(()),
+            loader,
+        });
         let mut starts = JoinSet::new();
-        let names = found.found.iter().map(|found| found.manifest.name.clone()).collect();
-        for Found { manifest, source } in found.found {
-            if self.only.as_ref().is_some_and(|only| *only != manifest.name) {
+        for found in found.found {
+            if inner.only.as_ref().is_some_and(|only| *only != found.manifest.name) {
                 continue;
             }
-            let spec = Spec {
-                name: manifest.name.clone(),
-                entry: manifest.entry.clone(),
-                args: manifest.args.clone(),
-                env: manifest.env.clone().into_iter().collect(),
-                limits: manifest.limits.apply(&self.limits),
-                cache_dir: cache_dir.clone(),
-                declared: Declared {
-                    version: manifest.version.clone(),
-                    interfaces: manifest.interfaces.clone(),
-                    descriptions: manifest.descriptions.clone(),
-                    capabilities: manifest.capabilities.clone(),
-                },
-                wasm: WasmSpec {
-                    instances: manifest.instances.clone(),
-                    config: manifest.config.clone(),
-                    abi: manifest.abi,
-                    grants: manifest.sandbox.clone(),
-                },
-                grpc: manifest.grpc.clone(),
-                confine: self.confine.of(&manifest, source.path()),
-            };
-            let (turns, runtime) = (Arc::clone(&turns), runtime.clone());
-            let required = self.required.clone();
-            let path = source.path().to_owned();
-            starts.spawn(async move {
-                let _turn = turns.acquire_owned().await;
-                let name = manifest.name.clone();
-                let loaded = load(manifest, spec, &required, &path, &runtime).await;
-                loaded.map_err(|reason| Refused { name, path, reason })
-            });
+            let inner = Arc::clone(&inner);
+            // What becomes of it, the registry says.
+            starts.spawn(async move { inner.load(found).await.map(drop) });
         }
-        let mut plugins = Vec::new();
         while let Some(loaded) = starts.join_next().await {
-            match loaded {
-                Ok(Ok(plugin)) => plugins.push(plugin),
-                Ok(Err(reason)) => refused.push(reason),
-                // Nothing in `load` panics; if it does, it is a mistake of ours, and not to be hidden.
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            // Nothing in `load` panics; if it does, it is a mistake of ours, and not to be hidden.
+            if let Err(error) = loaded {
+                std::panic::resume_unwind(error.into_panic());
             }
         }
-        plugins.sort_by(|a: &Plugin, b| a.name().cmp(b.name()));
-        refused.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
-        Host { plugins, names, refused, shadowed: found.shadowed, encoding: self.encoding, runtime: None }
+        #[cfg(feature = "watch")]
+        let watcher = begun.map(|begun| rescan_when_told(begun, &inner)).transpose()?;
+        Ok(Host {
+            inner,
+            runtime: None,
+            #[cfg(feature = "watch")]
+            _watcher: watcher,
+        })
     }
 }
 
@@ -415,35 +800,173 @@ impl Policy {
     }
 }
 
-async fn load(
-    manifest: Manifest,
-    spec: Spec,
-    required: &[Capability],
-    source: &Path,
-    runtime: &Handle,
-) -> Result<Plugin, LoadError> {
-    let identity = Identity {
-        name: spec.name.clone(),
-        mechanism: manifest.mechanism,
-        source: source.to_owned(),
-        entry: spec.entry.clone(),
-        limits: spec.limits.clone(),
-    };
-    let started = start(manifest.mechanism, spec, runtime).await?;
-    let session = Arc::clone(&started.session);
-    let believed = believe(session.about(), manifest).and_then(|about| match about.lacks(required) {
-        Some((required, offered)) => Err(LoadError::Capability { required: required.clone(), offered }),
-        None => Ok(about),
-    });
-    match believed {
-        Ok(about) => {
-            let shared = Shared::new(identity, runtime.clone(), started, about);
-            Ok(Plugin { shared: Arc::new(shared) })
+/// Looks again at plugins whose files have changed, as long as the host is there.
+#[cfg(feature = "watch")]
+fn rescan_when_told(begun: crate::watch::Beginning, inner: &Arc<Inner>) -> std::io::Result<crate::watch::Watcher> {
+    let host = Arc::downgrade(inner);
+    let runtime = inner.loader.runtime.clone();
+    begun.tell(move |settled| {
+        let Some(host) = host.upgrade() else { return };
+        let settled = settled.clone();
+        let (running, over) = std::sync::mpsc::channel::<()>();
+        runtime.spawn(async move {
+            host.rescan_those(|source| settled.concerns(source)).await;
+            drop(running);
+        });
+        // Until it is over, or the runtime is: what changes meanwhile is told together.
+        let _ = over.recv();
+    })
+}
+
+/// Starts plugins, and knows what all of them have in common.
+struct Loader {
+    limits: Limits,
+    lifecycle: Lifecycle,
+    confine: Policy,
+    required: Vec<Capability>,
+    cache_dir: PathBuf,
+    turns: Arc<Semaphore>,
+    runtime: Handle,
+    records: Arc<Records>,
+    journal: Journal,
+    /// What plugins print and log, for whoever listens.
+    lines: broadcast::Sender<LogLine>,
+}
+
+impl Loader {
+    /// Loads a plugin for the first time, and gives it a keeper. One that is disabled or quarantined is known, and
+    /// not started.
+    async fn load(loader: &Arc<Self>, found: Found) -> Result<Plugin, reload::Stopped> {
+        let name = found.manifest.name.clone();
+        let source = found.source.path().to_owned();
+        let identity = loader.identity(&found);
+        let (sender, commands) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender));
+        let starter: Arc<dyn Starter> = Arc::new(Arc::clone(loader));
+        let records = Arc::clone(&loader.records);
+        let mut keeper = Keeper::new(Arc::clone(&shared), commands, starter, records, source);
+        let quarantine = &loader.records.quarantine;
+        // Only one that is set aside is read for that.
+        let quarantined = quarantine.get(&name, None).and_then(|_| {
+            let hash = hash_of(&identity.entry).ok();
+            quarantine.get(&name, hash.as_deref())
+        });
+        if quarantine.is_disabled(&name) {
+            shared.transit(|life| life.drain(Rest::Disabled));
+        } else if let Some(quarantined) = quarantined {
+            shared.transit(|life| life.quarantine(quarantined.reason));
+        } else {
+            let first = loader.start(found, 1).await.map_err(|error| (ReloadStep::Start, error))?;
+            if let Err(failed) = reload::prove(None, &first).await {
+                first.close();
+                first.session.stop(true).await;
+                return Err(failed);
+            }
+            keeper.begin(first);
         }
-        Err(reason) => {
-            session.stop(true).await;
-            Err(reason)
+        loader.runtime.spawn(keeper.keep());
+        Ok(Plugin { shared })
+    }
+
+    /// Stops a plugin whose files are gone.
+    async fn forget(&self, plugin: &Plugin) {
+        let shared = &plugin.shared;
+        let grace = shared.limits().stop_grace;
+        let _ = shared.ask(|reply| Command::Stop { grace, why: Rest::Asked, reply }).await;
+        shared.abandon();
+        self.records.tell(Event::Removed { plugin: plugin.name().to_owned() });
+    }
+
+    fn identity(&self, Found { manifest, source }: &Found) -> Identity {
+        Identity {
+            mechanism: manifest.mechanism,
+            source: source.path().to_owned(),
+            entry: manifest.entry.clone(),
+            limits: manifest.limits.apply(&self.limits),
+            lifecycle: manifest.lifecycle.apply(&self.lifecycle),
         }
+    }
+
+    async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
+        let _turn = Arc::clone(&self.turns).acquire_owned().await;
+        let identity = self.identity(&found);
+        let manifest = found.manifest;
+        let name = manifest.name.clone();
+        // In our own process, a plugin may take us with it.
+        let confine = self.confine.of(&manifest, &identity.source);
+        let shares_our_fate =
+            matches!(manifest.mechanism, MechanismKind::Native | MechanismKind::Wasm) && !confine.library;
+        let spec = Spec {
+            name: name.clone(),
+            entry: manifest.entry.clone(),
+            args: manifest.args.clone(),
+            env: manifest.env.clone().into_iter().collect(),
+            limits: identity.limits.clone(),
+            cache_dir: self.cache_dir.clone(),
+            declared: Declared {
+                version: manifest.version.clone(),
+                interfaces: manifest.interfaces.clone(),
+                descriptions: manifest.descriptions.clone(),
+                capabilities: manifest.capabilities.clone(),
+            },
+            wasm: WasmSpec {
+                instances: manifest.instances.clone(),
+                config: manifest.config.clone(),
+                abi: manifest.abi,
+                grants: manifest.sandbox.clone(),
+            },
+            grpc: manifest.grpc.clone(),
+            confine,
+            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),
+        };
+        let loading = shares_our_fate.then(|| self.journal.loading(&name));
+        let started = start(manifest.mechanism, spec, &self.runtime).await;
+        drop(loading);
+        let started = started?;
+        let session = Arc::clone(&started.session);
+        let believed = believe(session.about(), manifest).and_then(|about| match about.lacks(&self.required) {
+            Some((required, offered)) => Err(LoadError::Capability { required: required.clone(), offered }),
+            None => Ok(about),
+        });
+        match believed {
+            Ok(about) => {
+                let leases = self.journal.leases(&name, shares_our_fate);
+                let hash = self.hash_later(&identity.entry);
+                Ok(Arc::new(Generation::new(number, identity, started, about, leases, hash)))
+            }
+            Err(reason) => {
+                session.stop(true).await;
+                Err(reason)
+            }
+        }
+    }
+
+    /// The hash of a file, when somebody has had time to read it.
+    fn hash_later(&self, entry: &Path) -> Arc<OnceLock<String>> {
+        let (hash, entry) = (Arc::new(OnceLock::new()), entry.to_owned());
+        let later = Arc::clone(&hash);
+        self.runtime.spawn_blocking(move || {
+            // A file that is gone meanwhile has none.
+            if let Ok(read) = hash_of(&entry) {
+                let _ = later.set(read);
+            }
+        });
+        hash
+    }
+}
+
+impl Starter for Arc<Loader> {
+    fn find(&self, name: &str, source: &Path) -> Result<Found, LoadError> {
+        let found = look_at(source).unwrap_or_else(|| Err(FileError::NoPlugin.into()))?;
+        match found.manifest.name == name {
+            true => Ok(found),
+            false => Err(LoadError::Renamed { before: name.to_owned(), now: found.manifest.name }),
+        }
+    }
+
+    fn start(&self, found: Found, number: u64) -> Boxed<'static, Result<Arc<Generation>, LoadError>> {
+        let loader = Arc::clone(self);
+        Box::pin(async move { Loader::start(&loader, found, number).await })
     }
 }
 

@@ -24,10 +24,20 @@
 )]
 
 mod limits;
+
+pub mod rfc3339;
+
+mod lifecycle;
 mod log;
 mod manifest;
-#[cfg(any(feature = "native", feature = "wasm"))]
 mod private_dir;
+mod state_file;
+
+mod breaker;
+mod crash;
+mod journal;
+mod quarantine;
+mod restarts;
 
 mod mechanism;
 
@@ -51,6 +61,7 @@ pub mod wasm;
 
 mod error;
 
+mod life;
 mod observe;
 mod plugin;
 
@@ -59,31 +70,44 @@ mod exchange;
 mod call;
 
 mod discover;
+#[cfg(feature = "watch")]
+mod watch;
+
+mod event;
+mod reload;
+mod supervise;
 
 mod host;
 
 pub use call::{CallOptions, Client};
+pub use crash::{CrashExit, CrashNext, CrashPhase, CrashReport, LikelyLimit};
 pub use discover::Shadowed;
-pub use error::{FileError, GetError, LoadError, Refused, UnknownPlugin};
+pub use error::{EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
+pub use event::Event;
 pub use exchange::ValueStream;
-pub use host::{Host, HostBuilder, Select};
+pub use host::{Host, HostBuilder, Rescanned, Select};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
     call::{Cause, Failure},
     runner::{Enforced, ProcessLimits, Profile},
 };
+pub use life::{Rest, State};
+pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
 pub use limits::{Limits, OnTimeout};
+pub use log::{LogLevel, LogLine, UnknownLogLevel};
+pub use manifest::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use manifest::{
-    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LimitRefusal, LimitsSpec, Manifest, ManifestError,
-    ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
+    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest,
+    ManifestError, ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
     UnknownMechanism, WasmAbi, parse_duration,
 };
-pub use mechanism::{MethodInfo, ServiceInfo};
+pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
-pub use plugin::{InterfaceInfo, Plugin, PluginInfo, State};
+pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
+pub use quarantine::Quarantined;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -122,6 +122,21 @@ pub struct UnknownOnTimeout {
 /// Most that `stack_bytes_max` may be: each instance that runs keeps a stack of this size.
 pub(crate) const STACK_BYTES_MAX: usize = 64 << 20;
 
+impl Limits {
+    /// The limits of its process that are set, by their names in a manifest.
+    pub(crate) fn in_force(&self) -> Vec<(&'static str, String)> {
+        let ProcessLimits { memory, address_space, cpu_time, cpu_rate: _, processes, files, file_size } = &self.process;
+        let set = [
+            ("memory", memory.or(*address_space).map(|bytes| format!("{bytes} bytes"))),
+            ("cpu", cpu_time.map(|seconds| format!("{seconds} s"))),
+            ("processes", processes.map(|processes| processes.to_string())),
+            ("files", files.map(|files| files.to_string())),
+            ("file_size", file_size.map(|bytes| format!("{bytes} bytes"))),
+        ];
+        set.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect()
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -1,47 +1,163 @@
-//! What plugins print and log: levelled, kept for reports, and forwarded to `tracing`.
+//! What plugins print and log: levelled, kept for reports, and passed on to `tracing` and to whoever listens.
 //!
-//! Events have the target `jackfield::plugin` and the field `plugin`.
+//! Events have the target `jackfield::plugin` and the field `plugin`. Listeners have [`LogLine`]s from a channel
+//! that is bounded: one that is too slow loses the oldest lines, is told how many, and holds nobody up.
+//!
+//! Not here: whose lines they are and where the channel comes from (`host.rs`).
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::broadcast;
 use tracing::Level;
+
+use crate::rfc3339;
 
 /// Lines kept of a plugin's output, for reports.
 const TAIL_LINES_MAX: usize = 200;
 /// Bytes kept of a plugin's output.
 const TAIL_BYTES_MAX: usize = 64 * 1024;
 
-/// One plugin's lines.
+/// Lines that wait for the slowest listener. What comes after them takes the place of the oldest.
+pub(crate) const LIVE_LINES_MAX: usize = 1024;
+
+/// A line that a plugin printed or logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LogLine {
+    /// Counts the lines of all plugins of this process, from 1: of two lines, the later one has the higher number.
+    pub number: u64,
+    /// When the host had it.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// Whose it is.
+    pub plugin: String,
+    /// Which session of the plugin's wrote it.
+    pub generation: u64,
+    /// How grave it is, as the plugin says; `info` where it says nothing.
+    pub level: LogLevel,
+    /// The line, without its level and its end.
+    pub text: String,
+}
+
+/// How grave a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something may fail.
+    Warn,
+    /// What happens.
+    Info,
+    /// What happens, for whoever looks for a mistake.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// A [`LogLevel`] that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is none of `error`, `warn`, `info`, `debug`, `trace`")]
+pub struct UnknownLogLevel {
+    text: String,
+}
+
+impl FromStr for LogLevel {
+    type Err = UnknownLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogLevel> {
+        let all = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+        all.into_iter().find(|level| level.as_str() == text).ok_or(UnknownLogLevel { text: text.to_owned() })
+    }
+}
+
+impl LogLevel {
+    /// `error`, `warn`, `info`, `debug`, `trace`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::ERROR => LogLevel::Error,
+            Level::WARN => LogLevel::Warn,
+            Level::INFO => LogLevel::Info,
+            Level::DEBUG => LogLevel::Debug,
+            _ => LogLevel::Trace,
+        }
+    }
+}
+
+/// One generation's lines.
 #[derive(Debug)]
 pub(crate) struct PluginLog {
     plugin: String,
-    tail: Mutex<Tail>,
+    generation: u64,
+    /// What it said on purpose: stderr, and the log of the protocol.
+    said: Mutex<Tail>,
+    /// What it printed where messages belong. Apart, so that it cannot push out what it said when it died.
+    strays: Mutex<Tail>,
     /// The line in which a runtime began to say why it dies: what follows belongs to it.
     death: OnceLock<String>,
+    live: Option<broadcast::Sender<LogLine>>,
 }
 
 #[derive(Debug, Default)]
 struct Tail {
-    lines: VecDeque<String>,
+    lines: VecDeque<Kept>,
     bytes: usize,
 }
 
+/// A line as it came.
+#[derive(Clone, Debug)]
+struct Kept {
+    number: u64,
+    at: SystemTime,
+    level: Level,
+    line: String,
+    /// Where the text begins, behind the level.
+    text_from: usize,
+}
+
 impl PluginLog {
+    /// The log of a plugin whose lines nobody listens to.
     pub(crate) fn new(plugin: &str) -> Self {
-        Self { plugin: plugin.to_owned(), tail: Mutex::default(), death: OnceLock::new() }
+        let (said, strays, death) = Default::default();
+        Self { plugin: plugin.to_owned(), generation: 1, said, strays, death, live: None }
+    }
+
+    /// The log of a generation, whose lines also go to those who listen to `live`.
+    pub(crate) fn with_tap(plugin: &str, generation: u64, live: broadcast::Sender<LogLine>) -> Self {
+        Self { generation, live: Some(live), ..Self::new(plugin) }
     }
 
     /// A line that the plugin wrote to stderr.
     pub(crate) fn stderr(&self, line: &str) {
         if let Some((level, line)) = hclog(line) {
-            self.keep(&line);
-            return self.forward(level, &line);
+            return self.take(&self.said, level, &line, &line);
         }
-        self.keep(line);
         let (level, text) = match level_of(line) {
             Heard::Levelled(level, text) => (level, text),
             Heard::Dying => {
@@ -52,24 +168,35 @@ impl PluginLog {
             Heard::Plain if self.death.get().is_some() => (Level::ERROR, line),
             Heard::Plain => (Level::INFO, line),
         };
-        self.forward(level, text);
+        self.take(&self.said, level, line, text);
     }
 
     /// A line on stdout that is no message.
     pub(crate) fn stray(&self, line: &str) {
-        self.forward(Level::INFO, line);
+        self.take(&self.strays, Level::INFO, line, line);
     }
 
     /// A line that the plugin logged through the protocol.
     pub(crate) fn logged(&self, level: Level, line: &str) {
-        self.keep(line);
-        self.forward(level, line);
+        self.take(&self.said, level, line, line);
     }
 
-    /// The last lines, at most `count`.
+    /// The last lines that it said, as they came, at most `count`.
     pub(crate) fn tail(&self, count: usize) -> Vec<String> {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.lines.iter().skip(tail.lines.len().saturating_sub(count)).cloned().collect()
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.lines.iter().skip(said.lines.len().saturating_sub(count));
+        last.map(|kept| kept.line.clone()).collect()
+    }
+
+    /// The last lines, at most `count`, what it printed on stdout included.
+    pub(crate) fn lines(&self, count: usize) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        for tail in [&self.said, &self.strays] {
+            let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.extend(tail.lines.iter().map(|kept| self.line(kept)));
+        }
+        lines.sort_by_key(|line| line.number);
+        lines.split_off(lines.len().saturating_sub(count))
     }
 
     /// The line in which the plugin's runtime began to say why it dies, if it did.
@@ -78,12 +205,34 @@ impl PluginLog {
         self.death.get().map(String::as_str)
     }
 
-    fn keep(&self, line: &str) {
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.bytes += line.len();
-        tail.lines.push_back(line.to_owned());
-        while tail.lines.len() > TAIL_LINES_MAX || (tail.bytes > TAIL_BYTES_MAX && tail.lines.len() > 1) {
-            tail.bytes -= tail.lines.pop_front().map_or(0, |line| line.len());
+    /// Keeps a line and passes it on. `text` is the end of it.
+    fn take(&self, tail: &Mutex<Tail>, level: Level, line: &str, text: &str) {
+        static LINES: AtomicU64 = AtomicU64::new(1);
+        let kept = {
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            // Under the lock, so that a tail is in the order of the numbers.
+            let number = LINES.fetch_add(1, Ordering::Relaxed);
+            let text_from = line.len().saturating_sub(text.len());
+            let kept = Kept { number, at: SystemTime::now(), level, line: line.to_owned(), text_from };
+            let live = self.live.as_ref().filter(|live| live.receiver_count() > 0).map(|_| kept.clone());
+            tail.keep(kept);
+            live
+        };
+        if let (Some(live), Some(kept)) = (&self.live, kept) {
+            // The last listener may just have gone.
+            let _ = live.send(self.line(&kept));
+        }
+        self.forward(level, text);
+    }
+
+    fn line(&self, kept: &Kept) -> LogLine {
+        LogLine {
+            number: kept.number,
+            at: kept.at,
+            plugin: self.plugin.clone(),
+            generation: self.generation,
+            level: kept.level.into(),
+            text: kept.line.get(kept.text_from..).unwrap_or(&kept.line).to_owned(),
         }
     }
 
@@ -96,6 +245,16 @@ impl PluginLog {
             Level::INFO => tracing::info!(target: "jackfield::plugin", plugin, "{line}"),
             Level::DEBUG => tracing::debug!(target: "jackfield::plugin", plugin, "{line}"),
             _ => tracing::trace!(target: "jackfield::plugin", plugin, "{line}"),
+        }
+    }
+}
+
+impl Tail {
+    fn keep(&mut self, kept: Kept) {
+        self.bytes += kept.line.len();
+        self.lines.push_back(kept);
+        while self.lines.len() > TAIL_LINES_MAX || (self.bytes > TAIL_BYTES_MAX && self.lines.len() > 1) {
+            self.bytes -= self.lines.pop_front().map_or(0, |kept| kept.line.len());
         }
     }
 }
@@ -217,5 +376,48 @@ mod tests {
         assert_eq!(log.tail(usize::MAX).len(), TAIL_LINES_MAX);
         (0..10).for_each(|_| log.stderr(&"x".repeat(TAIL_BYTES_MAX / 2)));
         assert_eq!(log.tail(usize::MAX).len(), 2);
+    }
+
+    #[test]
+    fn a_line_is_kept_as_it_came_and_passed_on_without_its_level() {
+        let (live, mut lines) = broadcast::channel(LIVE_LINES_MAX);
+        let log = PluginLog::with_tap("resize", 3, live);
+        log.stderr("[WARN] disk is nearly full");
+        log.stray("hello");
+        assert_eq!(log.tail(9), ["[WARN] disk is nearly full"]);
+        let passed = [lines.try_recv().expect("a line"), lines.try_recv().expect("a line")];
+        assert_eq!(log.lines(9), passed);
+        let shown = passed.map(|line| format!("{} {} {} {}", line.plugin, line.generation, line.level, line.text));
+        assert_eq!(shown, ["resize 3 warn disk is nearly full", "resize 3 info hello"]);
+        assert_eq!(log.lines(1)[0].text, "hello");
+    }
+
+    #[test]
+    fn a_listener_that_is_too_slow_is_told_how_many_lines_it_lost() {
+        let (live, mut lines) = broadcast::channel(4);
+        let log = PluginLog::with_tap("p", 1, live);
+        (0..10).for_each(|number| log.stderr(&number.to_string()));
+        assert_eq!(lines.try_recv(), Err(broadcast::error::TryRecvError::Lagged(6)));
+        assert_eq!(lines.try_recv().expect("a line").text, "6");
+    }
+
+    #[test]
+    fn prints_do_not_push_out_what_was_said() {
+        let log = PluginLog::new("p");
+        log.stderr("cannot open the database");
+        (0..10_000).for_each(|number| log.stray(&number.to_string()));
+        assert_eq!(log.tail(1), ["cannot open the database"]);
+        assert_eq!(log.lines(usize::MAX).len(), TAIL_LINES_MAX + 1);
+    }
+
+    #[test]
+    fn a_line_goes_through_json_and_back() {
+        let log = PluginLog::new("p");
+        log.logged(Level::ERROR, "no room");
+        let line = log.lines(1).remove(0);
+        let json = serde_json::to_string(&line).expect("JSON");
+        assert!(json.contains(r#""plugin":"p","generation":1,"level":"error","text":"no room"}"#), "{json}");
+        let back: LogLine = serde_json::from_str(&json).expect("a line");
+        assert_eq!((back.number, back.text), (line.number, line.text));
     }
 }

@@ -12,8 +12,10 @@ mod entry;
 mod error;
 mod grpc;
 mod instances;
+mod lifecycle;
 mod limits;
 mod sandbox;
+mod service;
 mod units;
 
 use std::collections::BTreeMap;
@@ -35,8 +37,10 @@ pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
 pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};
 pub use instances::{Instances, PoolSpec};
+pub use lifecycle::LifecycleSpec;
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
+pub use service::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use units::{UnitError, parse_duration};
 
 /// A plugin's manifest, `plugin.toml` or `plugin.json`.
@@ -106,10 +110,15 @@ pub struct Manifest {
     /// `descriptions`: files with interface descriptions as JSON, under the rules of `entry`, for a
     /// plugin that reports only names. Default: none. Here they are read.
     pub descriptions: Vec<Interface>,
+    /// Where they were read.
+    description_files: Vec<PathBuf>,
     /// `capabilities`: `batch@2`. Default: not declared. The plugin must report each of them.
     pub capabilities: Vec<Capability>,
     /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
     pub limits: LimitsSpec,
+    /// `[lifecycle]` and `[reload]`. Default: those of the host. One that the mechanism has no use for is
+    /// refused.
+    pub lifecycle: LifecycleSpec,
 }
 
 /// Most bytes of a manifest or of an interface description that are read.
@@ -139,24 +148,11 @@ impl Manifest {
     }
 
     fn read_on(platform: Platform, file: &Path) -> Result<Self, ManifestError> {
-        let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
-        let bytes = read_bytes(file).map_err(whole)?;
-        let text = str::from_utf8(&bytes).map_err(|error| {
-            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let position = Some(Position::of(&valid, valid.len()));
-            ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
-        })?;
-        let is_json = file.extension().is_some_and(|extension| extension == "json");
-        let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
-        let directory = file.parent().unwrap_or(Path::new(""));
-        table.and_then(|table| Self::from_table(table, directory, platform)).map_err(|fault| {
-            let position = Some(Position::of(text, fault.at));
-            ManifestError { position, ..whole(fault.problem) }
-        })
+        read_located(file, |table, directory| Self::from_table(table, directory, platform))
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 18] = [
+        const KEYS: [&str; 20] = [
             "name",
             "version",
             "description",
@@ -175,6 +171,8 @@ impl Manifest {
             "descriptions",
             "capabilities",
             "limits",
+            "lifecycle",
+            "reload",
         ];
         let mut keys = Keys::new("", table, &KEYS)?;
         // What is absent has no place; the start of the file is where an editor opens it.
@@ -216,6 +214,10 @@ impl Manifest {
             }
         };
         let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, confined_as));
+        let described = list(keys.take("descriptions"), |item| described(directory, item))?;
+        let (description_files, descriptions) = described.into_iter().unzip();
+        let lifecycle = keys.take("lifecycle").map(Named::table).transpose()?;
+        let reload = keys.take("reload").map(Named::table).transpose()?;
         Ok(Self {
             name,
             version,
@@ -233,9 +235,11 @@ impl Manifest {
             best_effort: list(best_effort, confinement::part)?,
             grpc: grpc.map(|grpc| GrpcSpec::read(grpc, directory)).transpose()?.unwrap_or_default(),
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
-            descriptions: list(keys.take("descriptions"), |item| described(directory, item))?,
+            descriptions,
+            description_files,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
             limits: limits.transpose()?.unwrap_or_default(),
+            lifecycle: LifecycleSpec::read(lifecycle, reload, mechanism)?,
         })
     }
 
@@ -259,9 +263,18 @@ impl Manifest {
             grpc: GrpcSpec::default(),
             interfaces: Vec::new(),
             descriptions: Vec::new(),
+            description_files: Vec::new(),
             capabilities: Vec::new(),
             limits: LimitsSpec::default(),
+            lifecycle: LifecycleSpec::default(),
         }
+    }
+
+    /// The files that a plugin is made of beside its manifest: its entry, and what else the manifest names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let GrpcSpec { descriptor_set, lock, .. } = &self.grpc;
+        let more = self.description_files.iter().chain(descriptor_set).chain(lock);
+        [&self.entry].into_iter().chain(more).map(PathBuf::as_path)
     }
 }
 
@@ -425,7 +438,7 @@ fn texts(written: Named, wrong: impl Fn(&str) -> Option<String>) -> Result<BTree
     Ok(texts)
 }
 
-fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
+fn described(directory: &Path, written: &Named) -> Result<(PathBuf, Interface), Fault> {
     let file = entry::inside(directory, written)?;
     let path = || written.text().unwrap_or_default().to_owned();
     let fault = |why: String| written.fault(ManifestProblem::Path { key: written.key.clone(), path: path(), why });
@@ -434,7 +447,29 @@ fn described(directory: &Path, written: &Named) -> Result<Interface, Fault> {
         problem => fault(problem.to_string()),
     })?;
     let text = String::from_utf8(bytes).map_err(|_| fault("is not UTF-8".to_owned()))?;
-    Interface::from_json(&text).map_err(|source| written.fault(ManifestProblem::Description { path: path(), source }))
+    match Interface::from_json(&text) {
+        Ok(described) => Ok((file, described)),
+        Err(source) => Err(written.fault(ManifestProblem::Description { path: path(), source })),
+    }
+}
+
+/// Reads a file as JSON if it is called `*.json`, else as TOML, and makes something of its table and its
+/// directory. What is wrong gets the place where it stands.
+fn read_located<T>(file: &Path, make: impl FnOnce(Table, &Path) -> Result<T, Fault>) -> Result<T, ManifestError> {
+    let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
+    let bytes = read_bytes(file).map_err(whole)?;
+    let text = str::from_utf8(&bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let position = Some(Position::of(&valid, valid.len()));
+        ManifestError { position, ..whole(ManifestProblem::NotUtf8) }
+    })?;
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    table.and_then(|table| make(table, directory)).map_err(|fault| {
+        let position = Some(Position::of(text, fault.at));
+        ManifestError { position, ..whole(fault.problem) }
+    })
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {

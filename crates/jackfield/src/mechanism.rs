@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use jackfield_protocol::runner::{Enforced, Profile};
 use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
 use semver::Version;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::limits::Limits;
 use crate::log::PluginLog;
@@ -49,6 +50,8 @@ pub(crate) struct Spec {
     pub(crate) grpc: GrpcSpec,
     /// How a program is shut in.
     pub(crate) confine: Confine,
+    /// Where its lines go.
+    pub(crate) log: Arc<PluginLog>,
 }
 
 /// How the process of a plugin is kept in bounds; its limits are in [`Limits::process`].
@@ -230,6 +233,96 @@ pub(crate) enum Inbound {
     Later(Boxed<'static, Result<Answer, Cause>>),
 }
 
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether it left a core dump.
+    pub core_dumped: bool,
+}
+
+impl Exit {
+    /// Nobody knows how: it is gone.
+    pub(crate) const UNKNOWN: Exit = Exit { code: None, signal: None, core_dumped: false };
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit status {code}"),
+            (None, Some(signal)) => match signal_name(signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+            (None, None) => f.write_str("it is gone"),
+        }
+    }
+}
+
+/// Names of the signals that end programs. The numbers are those of Linux and macOS alike.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        7 if cfg!(target_os = "linux") => "SIGBUS",
+        10 if cfg!(target_os = "macos") => "SIGBUS",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 if cfg!(target_os = "linux") => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Why a session can make no calls any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    pub(crate) cause: Cause,
+    /// How its program ended, where it has one and it is known.
+    pub(crate) exit: Option<Exit>,
+}
+
+impl From<Cause> for Death {
+    fn from(cause: Cause) -> Self {
+        Self { cause, exit: None }
+    }
+}
+
+/// Where a session says why it is over.
+pub(crate) type Over = watch::Sender<Option<Death>>;
+
+/// Says why a session is over, unless that is known already.
+pub(crate) fn finish(over: &Over, death: Death) {
+    over.send_if_modified(|known| match known {
+        Some(_) => false,
+        None => {
+            *known = Some(death);
+            true
+        }
+    });
+}
+
+/// Waits until it is known why a session is over.
+pub(crate) fn over(over: &Over) -> Boxed<'static, Death> {
+    let mut over = over.subscribe();
+    Box::pin(async move {
+        let seen = over.wait_for(Option::is_some).await.ok().and_then(|death| death.clone());
+        seen.unwrap_or_else(|| Cause::Unavailable { why: "it is gone".to_owned() }.into())
+    })
+}
+
 /// One live conversation with a loaded plugin.
 pub(crate) trait Session: Send + Sync {
     fn about(&self) -> &About;
@@ -256,12 +349,24 @@ pub(crate) trait Session: Send + Sync {
     /// Why no call can be made any more, once that is so.
     fn ended(&self) -> Option<String>;
 
+    /// Waits until no call can be made any more, and says why. Without end where nothing but its host ends it.
+    fn over(&self) -> Boxed<'static, Death> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Waits for a sign of life, beside its calls and without end: whoever asks knows how long. A session that
+    /// makes its calls on its callers' threads has no life of its own, and is well as long as it is there.
+    fn ping(&self) -> Boxed<'_, Result<(), Cause>> {
+        let ended = self.ended();
+        Box::pin(async { ended.map_or(Ok(()), |why| Err(Cause::Unavailable { why })) })
+    }
+
     /// Ends it, within the plugin's `stop_grace`; nothing of it is left afterwards, except what
     /// `docs/guarantees.md` says of native libraries. `idle`: no call of it is under way.
     fn stop(&self, idle: bool) -> Boxed<'_, ()>;
 
-    /// Ends it at once, without waiting: the host is gone. Calls under way end now.
-    fn abandon(&self);
+    /// Ends it at once, without waiting. Calls under way end now, for this reason.
+    fn kill(&self, cause: Cause);
 
     /// What keeps it in bounds beside the host, one by one, and whether it is really in force.
     fn enforced(&self) -> Vec<Enforced> {

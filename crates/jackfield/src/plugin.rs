@@ -1,22 +1,31 @@
-//! One plugin: its state, its generation, and what is known of it.
+//! One plugin: its state, its generations, and what is known of it.
 //!
-//! Not here: calling it (`call.rs`).
+//! Calls look at one thing, the current generation; who starts, replaces and ends generations is the keeper
+//! (`supervise.rs`), which is told what to do by messages and is the only one that changes the state.
+//!
+//! Not here: calling it (`call.rs`), which state follows which (`life.rs`).
 
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use jackfield_protocol::call::{Cause, Failure};
 use jackfield_protocol::runner::Enforced;
-use jackfield_protocol::{Capability, Fingerprint, Interface, InterfaceId};
+use jackfield_protocol::{Capability, Fingerprint, Interface, InterfaceId, Status};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::breaker::Breaker;
+use crate::error::{EnableError, ReloadError};
+use crate::journal::Leases;
+use crate::life::{Life, Rest, State};
+use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
+use crate::log::{LogLine, PluginLog};
 use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::observe::{Calls, Counters};
@@ -51,12 +60,18 @@ impl Plugin {
     /// own, and for serving it one through the broker. It ends with the plugin's session.
     #[cfg(feature = "grpc")]
     pub fn connection(&self) -> Option<jackfield_grpc::Connection> {
-        self.shared.last().session.connection()
+        self.shared.last()?.session.connection()
     }
 
     /// The last lines that the plugin wrote to stderr or logged, at most `count`.
     pub fn log_tail(&self, count: usize) -> Vec<String> {
         self.shared.log_tail(count)
+    }
+
+    /// The last lines of its present or last session, with time and level, at most `count`. What it printed on
+    /// stdout is among them.
+    pub fn log_lines(&self, count: usize) -> Vec<LogLine> {
+        self.shared.last().map(|generation| generation.log.lines(count)).unwrap_or_default()
     }
 }
 
@@ -92,8 +107,19 @@ pub struct PluginInfo {
     pub entry: PathBuf,
     /// Its limits.
     pub limits: Limits,
-    /// Its session's number, counting from 1.
+    /// What happens when it dies, idles, or is replaced.
+    pub lifecycle: Lifecycle,
+    /// Its session's number, counting from 1 with each start, restart and reload; 0 if it never ran.
     pub generation: u64,
+    /// Sessions that are alive: more than one while it is replaced, and until calls of older ones are over.
+    pub generations_live: usize,
+    /// SHA-256 of its entry in hexadecimal, as it was when this generation was started. None until it is known,
+    /// a moment after the start.
+    pub hash: Option<String>,
+    /// When this generation became ready.
+    pub started: Option<SystemTime>,
+    /// Times that it was started again after it died, since the host started.
+    pub restarts: u32,
     /// What it speaks: `protocol 1.0`, `ABI 1.0`.
     pub speaks: String,
     /// Number of its process, where it has one of its own.
@@ -102,6 +128,22 @@ pub struct PluginInfo {
     pub enforced: Vec<Enforced>,
     /// How its calls ended, in all generations.
     pub calls: Calls,
+}
+
+/// A plugin that was replaced by a newer build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// The plugin.
+    pub plugin: String,
+    /// The generation that had the calls before; 0 if none had.
+    pub from: u64,
+    /// The one that has them now.
+    pub to: u64,
+    /// The version it says it has.
+    pub version: String,
+    /// Time from the wish to the first call that the new one could take.
+    pub took: Duration,
 }
 
 /// An interface that a plugin offers.
@@ -123,87 +165,83 @@ impl InterfaceInfo {
     }
 }
 
-/// Where a plugin is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// It takes calls.
-    Ready,
-    /// It takes no new calls and finishes those it has.
-    Draining,
-    /// It was stopped.
-    Stopped,
-    /// It died or broke the protocol.
-    Failed {
-        /// How.
-        why: String,
-    },
-}
-
-impl State {
-    /// `ready`, `draining`, `stopped`, `failed`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            State::Ready => "ready",
-            State::Draining => "draining",
-            State::Stopped => "stopped",
-            State::Failed { .. } => "failed",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            State::Failed { why } => write!(f, "failed: {why}"),
-            other => f.write_str(other.as_str()),
-        }
-    }
-}
-
 /// What a plugin is to its host, whatever its session.
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    pub(crate) name: String,
     pub(crate) mechanism: MechanismKind,
     pub(crate) source: PathBuf,
     pub(crate) entry: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) lifecycle: Lifecycle,
 }
 
 /// What all handles on a plugin share.
 pub(crate) struct Shared {
     pub(crate) name: String,
-    mechanism: MechanismKind,
-    source: PathBuf,
-    entry: PathBuf,
-    pub(crate) limits: Limits,
     pub(crate) runtime: Handle,
     pub(crate) counters: Counters,
-    /// Never empty while the plugin can take calls.
+    pub(crate) breaker: Breaker,
+    /// The generation that takes calls. Always that of the state, and here as well for those who call.
     current: ArcSwapOption<Generation>,
-    /// The last generation, for what is to be said of it when it is over.
-    last: Mutex<Arc<Generation>>,
-    phase: Mutex<Phase>,
+    life: Mutex<Known>,
+    /// Told of each change of the state.
+    changed: watch::Sender<()>,
+    keeper: mpsc::UnboundedSender<Command>,
+    /// Calls that wait for a generation.
+    waiting: AtomicUsize,
+    pub(crate) restarts: AtomicU32,
+    pub(crate) generations_live: AtomicUsize,
 }
 
-/// What the host has done with it; whether it lives is its session's to say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    Draining,
-    Stopped,
+/// What changes in a plugin's life.
+struct Known {
+    life: Life<Arc<Generation>>,
+    identity: Identity,
+    /// The last generation, for what is to be said of it when it is over.
+    last: Option<Arc<Generation>>,
+    /// Its host is gone.
+    abandoned: bool,
+}
+
+/// What its keeper is asked to do.
+pub(crate) enum Command {
+    /// Replace it by what lies there now.
+    Reload { reply: oneshot::Sender<Result<Reloaded, ReloadError>> },
+    /// Start it, unless it runs.
+    Start { reply: oneshot::Sender<Result<(), EnableError>> },
+    /// A call wants it that was stopped for idleness.
+    Wake,
+    /// End it, for this reason. Its calls get this long.
+    Stop { grace: Duration, why: Rest, reply: oneshot::Sender<()> },
+    /// Let it back, and start it.
+    Lift { reply: oneshot::Sender<Result<(), EnableError>> },
+    /// A call was not answered in time: is it alive at all?
+    Doubt,
 }
 
 /// The n-th session of a plugin, with the calls that hold it.
 pub(crate) struct Generation {
-    number: u64,
+    pub(crate) number: u64,
     pub(crate) session: Arc<dyn Session>,
     pub(crate) about: About,
-    log: Arc<crate::log::PluginLog>,
+    pub(crate) identity: Identity,
+    /// When it became ready.
+    pub(crate) since: (SystemTime, tokio::time::Instant),
+    pub(crate) log: Arc<PluginLog>,
+    /// SHA-256 of its entry in hexadecimal, once that is known.
+    pub(crate) hash: Arc<OnceLock<String>>,
     /// How many calls hold it; with [`CLOSED`] once it gets no more of them.
-    leases: AtomicUsize,
+    leases: Leases,
     released: Notify,
+    /// Failed calls that say that something is wrong with it.
+    failures: AtomicU32,
+    failed: Notify,
+    /// Functions whose calls ended with it.
+    lost: Mutex<Vec<String>>,
 }
+
+/// Most functions noted of those whose calls a death ended.
+const LOST_MAX: usize = 64;
 
 /// The bit of [`Generation::leases`] that says that no more are given. In one word with their number, so that
 /// a lease is one step, and another to give it back.
@@ -255,96 +293,244 @@ impl<G: AsRef<Generation>> Deref for Lease<G> {
     }
 }
 
+/// What a call finds at a plugin.
+pub(crate) enum Door {
+    Open(Arc<Generation>),
+    /// It opens, or shuts, before long.
+    Waits,
+    Shut(Cause),
+}
+
 impl Shared {
-    pub(crate) fn new(identity: Identity, runtime: Handle, started: Started, about: About) -> Self {
-        let Identity { name, mechanism, source, entry, limits } = identity;
-        let Started { session, log } = started;
-        let generation = Arc::new(Generation {
-            number: 1,
-            session,
-            about,
-            log,
-            leases: AtomicUsize::new(0),
-            released: Notify::new(),
-        });
+    pub(crate) fn new(
+        name: String,
+        identity: Identity,
+        runtime: Handle,
+        keeper: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let breaker = Breaker::new(identity.lifecycle.breaker.as_ref(), Instant::now());
+        let life = Known { life: Life::Discovered, identity, last: None, abandoned: false };
         Self {
             name,
-            mechanism,
-            source,
-            entry,
-            limits,
             runtime,
             counters: Counters::default(),
-            current: ArcSwapOption::from(Some(Arc::clone(&generation))),
-            last: Mutex::new(generation),
-            phase: Mutex::new(Phase::Serving),
+            breaker,
+            current: ArcSwapOption::empty(),
+            life: Mutex::new(life),
+            changed: watch::Sender::new(()),
+            keeper,
+            waiting: AtomicUsize::new(0),
+            restarts: AtomicU32::new(0),
+            generations_live: AtomicUsize::new(0),
         }
     }
 
-    /// Takes hold of the current generation.
+    // ---- For those who call ---------------------------------------------------------------------
+
+    /// Takes hold of the current generation, without waiting for one.
     pub(crate) fn lease(&self) -> Result<Lease, Cause> {
         loop {
+            let generation = self.current.load_full().ok_or_else(|| self.shut())?;
             // One that was closed between the look and the hold is not the current one any more.
-            if let Some(lease) = Lease::of(self.generation()?) {
+            if let Some(lease) = Lease::of(generation) {
                 return Ok(lease);
             }
         }
     }
 
-    /// The current generation.
-    pub(crate) fn generation(&self) -> Result<Arc<Generation>, Cause> {
-        self.current.load_full().ok_or_else(|| Cause::Unavailable { why: self.state().to_string() })
-    }
-
-    pub(crate) fn state(&self) -> State {
-        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        match (phase, self.last().session.ended()) {
-            (Phase::Stopped, _) => State::Stopped,
-            (_, Some(why)) => State::Failed { why },
-            (Phase::Serving, None) => State::Ready,
-            (Phase::Draining, None) => State::Draining,
+    /// The current generation, or why there is none.
+    pub(crate) fn door(&self) -> Door {
+        if let Some(generation) = self.current.load_full() {
+            return Door::Open(generation);
+        }
+        let known = self.known();
+        match &known.life {
+            // It has just become the current one.
+            Life::Ready { generation } => Door::Open(Arc::clone(generation)),
+            _ if known.abandoned => Door::Shut(Cause::Unavailable { why: "its host is gone".to_owned() }),
+            // One that never ran is not waited for: whoever loads it decides what becomes of it.
+            Life::Starting if known.last.is_some() => Door::Waits,
+            Life::Moving { .. } => Door::Waits,
+            Life::Stopped { why: Rest::Idle } => {
+                // An error is that the host is gone, which the next look sees.
+                let _ = self.keeper.send(Command::Wake);
+                Door::Waits
+            }
+            other => Door::Shut(Cause::Unavailable { why: other.state().to_string() }),
         }
     }
 
-    /// Stops it: no new calls, those under way get `grace` to end, then the session ends.
-    pub(crate) async fn stop(&self, grace: Duration) {
-        let Some(generation) = self.current.swap(None) else { return };
-        self.set(Phase::Draining);
-        generation.close();
-        let drained = tokio::time::timeout(grace, generation.drained()).await.is_ok();
-        generation.session.stop(drained).await;
-        self.set(Phase::Stopped);
+    fn shut(&self) -> Cause {
+        Cause::Unavailable { why: self.state().to_string() }
+    }
+
+    /// Takes hold of the current generation, or of the next one if it comes within `timeout`.
+    pub(crate) async fn lease_in_time(&self, timeout: Duration) -> Result<Lease, Cause> {
+        let _waiting = self.wait()?;
+        let lease = async {
+            let mut changed = self.changed.subscribe();
+            loop {
+                changed.mark_unchanged();
+                match self.door() {
+                    Door::Open(generation) => {
+                        if let Some(lease) = Lease::of(generation) {
+                            return Ok(lease);
+                        }
+                    }
+                    Door::Shut(cause) => return Err(cause),
+                    Door::Waits => {
+                        if changed.changed().await.is_err() {
+                            return Err(self.shut());
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(timeout, lease).await.unwrap_or(Err(Cause::Timeout { after: timeout }))
+    }
+
+    /// A place among the calls that wait. They are no more than may be in flight.
+    fn wait(&self) -> Result<Waiting<'_>, Cause> {
+        let waiting = Waiting(&self.waiting);
+        let calls_max = self.limits().calls_in_flight_max;
+        match self.waiting.fetch_add(1, Ordering::Relaxed) < calls_max {
+            true => Ok(waiting),
+            false => {
+                let why = format!("it is {}, and {calls_max} calls wait for it", self.state());
+                Err(Cause::Unavailable { why })
+            }
+        }
+    }
+
+    /// Counts how a call ended that came to an end of its own.
+    pub(crate) fn answered(&self, ok: bool) {
+        self.record(if ok { Status::Ok } else { Status::Error });
+    }
+
+    /// Counts a call.
+    pub(crate) fn record(&self, status: Status) {
+        self.counters.count(status);
+        self.breaker.record(status, Instant::now);
+    }
+
+    /// Counts a call that failed, and says so. `generation` is the one that was to answer it.
+    pub(crate) fn failure(&self, generation: Option<&Generation>, function: &str, cause: Cause) -> Failure {
+        let status = cause.status();
+        self.record(status);
+        if let Some(generation) = generation {
+            generation.note_failure(status, function);
+            if status == Status::Timeout {
+                let _ = self.keeper.send(Command::Doubt);
+            }
+        }
+        Failure::new(&*self.name, function, cause)
+    }
+
+    // ---- For its keeper and its host ------------------------------------------------------------
+
+    /// Changes its state. The only place where the current generation changes, too.
+    pub(crate) fn transit(&self, way: impl FnOnce(Life<Arc<Generation>>) -> Life<Arc<Generation>>) {
+        let mut known = self.known();
+        let before = std::mem::replace(&mut known.life, Life::Discovered);
+        known.life = way(before);
+        let current = match &known.life {
+            Life::Ready { generation } if !known.abandoned => Some(Arc::clone(generation)),
+            _ => None,
+        };
+        if let Some(generation) = &current {
+            known.identity = generation.identity.clone();
+            known.last = Some(Arc::clone(generation));
+        }
+        self.current.store(current);
+        drop(known);
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let known = self.known();
+        match &known.life {
+            // A session knows first that it is over.
+            Life::Ready { generation } => match generation.session.ended() {
+                Some(why) => State::Failed { why, restart: None },
+                None => State::Ready,
+            },
+            _ if known.abandoned => State::Stopped { why: Rest::Asked },
+            other => other.state(),
+        }
+    }
+
+    /// The generation that takes calls, by its state.
+    pub(crate) fn ready(&self) -> Option<Arc<Generation>> {
+        match &self.known().life {
+            Life::Ready { generation } => Some(Arc::clone(generation)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.known().identity.clone()
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.known().identity.limits.clone()
+    }
+
+    /// What it is by its manifest, while it does not run.
+    pub(crate) fn identify(&self, identity: Identity) {
+        self.known().identity = identity;
+    }
+
+    pub(crate) fn last(&self) -> Option<Arc<Generation>> {
+        self.known().last.clone()
+    }
+
+    /// Asks its keeper. None if there is none any more.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.keeper.send(command(reply)).ok()?;
+        answer.await.ok()
     }
 
     /// Ends it at once: its host is gone.
     pub(crate) fn abandon(&self) {
-        if let Some(generation) = self.current.swap(None) {
+        let mut known = self.known();
+        known.abandoned = true;
+        self.current.store(None);
+        let generation = match &known.life {
+            Life::Ready { generation } | Life::Moving { generation } | Life::Draining { generation, .. } => {
+                Some(Arc::clone(generation))
+            }
+            _ => None,
+        };
+        drop(known);
+        if let Some(generation) = generation {
             generation.close();
-            generation.session.abandon();
-            self.set(Phase::Stopped);
+            generation.session.kill(Cause::Unavailable { why: "its host is gone".to_owned() });
         }
+        self.changed.send_replace(());
     }
 
-    pub(crate) fn failure(&self, function: &str, cause: Cause) -> Failure {
-        self.counters.count(cause.status());
-        Failure::new(&*self.name, function, cause)
+    /// Waits until its host is gone.
+    pub(crate) async fn abandoned(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.known().abandoned && changed.changed().await.is_ok() {}
     }
 
-    fn set(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-
-    pub(crate) fn last(&self) -> Arc<Generation> {
-        Arc::clone(&self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_tail(&self, count: usize) -> Vec<String> {
-        self.last().log.tail(count)
+        self.last().map(|generation| generation.log.tail(count)).unwrap_or_default()
     }
 
     fn info(&self) -> PluginInfo {
-        let generation = self.last();
-        let about = &generation.about;
+        let state = self.state();
+        let known = self.known();
+        let Identity { mechanism, source, entry, limits, lifecycle } = known.identity.clone();
+        let last = known.last.clone();
+        drop(known);
+        let about = last.as_ref().map(|generation| &generation.about);
         let interface = |offered: &Offered| InterfaceInfo {
             id: offered.id.clone(),
             description: offered.description.clone(),
@@ -352,29 +538,105 @@ impl Shared {
         };
         PluginInfo {
             name: self.name.clone(),
-            own_name: about.name.clone(),
-            version: about.version.clone(),
-            mechanism: self.mechanism,
-            state: self.state(),
-            interfaces: about.interfaces.iter().map(interface).collect(),
-            services: about.services.clone(),
-            capabilities: about.capabilities.clone(),
-            source: self.source.clone(),
-            entry: self.entry.clone(),
-            limits: self.limits.clone(),
-            generation: generation.number,
-            speaks: about.speaks.clone(),
-            process: generation.session.process(),
-            enforced: generation.session.enforced(),
+            own_name: about.map_or_else(|| self.name.clone(), |about| about.name.clone()),
+            version: about.map_or_else(String::new, |about| about.version.clone()),
+            mechanism,
+            state,
+            interfaces: about.map(|about| about.interfaces.iter().map(interface).collect()).unwrap_or_default(),
+            services: about.map(|about| about.services.clone()).unwrap_or_default(),
+            capabilities: about.map(|about| about.capabilities.clone()).unwrap_or_default(),
+            source,
+            entry,
+            limits,
+            lifecycle,
+            generation: last.as_ref().map_or(0, |generation| generation.number),
+            generations_live: self.generations_live.load(Ordering::Relaxed),
+            hash: last.as_ref().and_then(|generation| generation.hash.get().cloned()),
+            started: last.as_ref().map(|generation| generation.since.0),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            speaks: about.map(|about| about.speaks.clone()).unwrap_or_default(),
+            process: last.as_ref().and_then(|generation| generation.session.process()),
+            enforced: last.as_ref().map(|generation| generation.session.enforced()).unwrap_or_default(),
             calls: self.counters.read(),
         }
     }
 }
 
+/// A call that waits for a generation.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Generation {
+    pub(crate) fn new(
+        number: u64,
+        identity: Identity,
+        started: Started,
+        about: About,
+        leases: Leases,
+        hash: Arc<OnceLock<String>>,
+    ) -> Self {
+        let Started { session, log } = started;
+        Self {
+            number,
+            session,
+            about,
+            identity,
+            since: (SystemTime::now(), tokio::time::Instant::now()),
+            log,
+            hash,
+            leases,
+            released: Notify::new(),
+            failures: AtomicU32::new(0),
+            failed: Notify::new(),
+            lost: Mutex::default(),
+        }
+    }
+
     /// Gives no more leases. It is not the current one any more by then: whoever gets none looks for that.
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.leases.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Gives leases again. Not the current one yet: it becomes that next.
+    pub(crate) fn reopen(&self) {
+        self.leases.fetch_and(!CLOSED, Ordering::AcqRel);
+    }
+
+    /// Calls that hold it.
+    pub(crate) fn calls(&self) -> usize {
+        self.leases.load(Ordering::Acquire) & !CLOSED
+    }
+
+    fn note_failure(&self, status: Status, function: &str) {
+        match status {
+            Status::Crashed => {
+                let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+                if lost.len() < LOST_MAX {
+                    lost.push(function.to_owned());
+                }
+            }
+            Status::Timeout | Status::Panicked | Status::Limit | Status::Protocol => {}
+            _ => return,
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failed.notify_one();
+    }
+
+    /// Waits until so many calls have failed that something is wrong with it.
+    pub(crate) async fn fails(&self, failures_max: u32) {
+        while self.failures.load(Ordering::Relaxed) < failures_max.max(1) {
+            self.failed.notified().await;
+        }
+    }
+
+    /// The functions whose calls ended with it, as far as their callers were told.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn release(&self) {
@@ -385,13 +647,13 @@ impl Generation {
     }
 
     /// Waits until no call holds it.
-    async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
             // Listening begins before the look, so that a release in between is not missed.
             released.as_mut().enable();
-            if self.leases.load(Ordering::Acquire) & !CLOSED == 0 {
+            if self.calls() == 0 {
                 return;
             }
             released.await;

@@ -19,7 +19,8 @@ async fn refusal(fixture: Fixture) -> String {
     plugins.add(fixture.env(Mark::VARIABLE, mark.value()));
     let host = plugins.host().await;
     assert!(host.plugin("good").is_ok(), "{:?}", host.refused());
-    let [refused] = host.refused() else { panic!("one is refused: {:?}", host.refused()) };
+    let all = host.refused();
+    let [refused] = &*all else { panic!("one is refused: {:?}", host.refused()) };
     assert_eq!(mark.running(), [0; 0], "a refused program is left behind");
     chain(&refused.reason)
 }

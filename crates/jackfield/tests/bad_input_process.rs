@@ -36,7 +36,8 @@ async fn marked_refusal(fixture: Fixture, mark: &Mark) -> String {
     let host = plugins.host().await;
     let zoo: Client<dyn Zoo> = host.get("zoo").expect("a zoo");
     assert_eq!(zoo.nothing().await, Ok(()));
-    let [refused] = host.refused() else { panic!("one is refused: {:?}", host.refused()) };
+    let all = host.refused();
+    let [refused] = &*all else { panic!("one is refused: {:?}", host.refused()) };
     chain(&refused.reason)
 }
 
@@ -204,7 +205,8 @@ async fn all_of_them_at_once_keep_no_good_one_from_being_loaded() {
         plugins.add(marked.limit("start_timeout", "\"2s\""));
     }
     let host = plugins.host().await;
-    let mut names: Vec<_> = host.refused().iter().map(|refused| &*refused.name).collect();
+    let refused = host.refused();
+    let mut names: Vec<_> = refused.iter().map(|refused| &*refused.name).collect();
     names.sort_unstable();
     let mut expected = bad;
     expected.sort_unstable();

@@ -31,7 +31,8 @@ async fn check(required: &str, expected: Expect) {
     for name in GREETERS {
         let builder = Host::builder().plugin(plugins.join(name)).cache_dir(fixtures::cache_dir());
         let host = in_time(builder.require(required.clone()).build()).await.expect("a host");
-        let refused = host.refused().iter().map(|refused| chain(&refused.reason));
+        let refused = host.refused();
+        let refused = refused.iter().map(|refused| chain(&refused.reason));
         told.extend(refused);
         if let Ok(plugin) = host.plugin(name) {
             let greeter: Client<dyn Greeter> = host.get(plugin.name()).expect("a greeter");

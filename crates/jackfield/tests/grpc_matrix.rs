@@ -195,7 +195,8 @@ impl Setup {
 /// The plugin, or why it was refused.
 fn started(host: &Host, name: &str) -> Result<Plugin, Fault> {
     host.plugin(name).map_err(|_| {
-        let why = host.refused().iter().find(|refused| refused.name == name).map(|refused| chain(&refused.reason));
+        let refused = host.refused();
+        let why = refused.iter().find(|refused| refused.name == name).map(|refused| chain(&refused.reason));
         Fault::Failed(why.unwrap_or_else(|| "it is not there".to_owned()))
     })
 }

@@ -19,7 +19,7 @@ async fn isolated() -> (Plugins, Host, Client<dyn Misbehave>) {
 }
 
 #[tokio::test]
-async fn a_segmentation_fault_ends_the_call_with_its_signal_and_not_the_host() {
+async fn a_segmentation_fault_ends_the_call_with_its_signal_and_not_the_host_and_it_comes_back() {
     let (_plugins, host, rascal) = isolated().await;
     assert_eq!(rascal.echo("alive".into()).await, Ok("alive".into()));
     let info = host.plugin("misbehave").expect("a plugin").info();
@@ -27,6 +27,14 @@ async fn a_segmentation_fault_ends_the_call_with_its_signal_and_not_the_host() {
     assert!(info.process.is_some_and(|process| process != std::process::id()), "{:?}", info.process);
     let crashed = ended(in_time(rascal.segfault()).await);
     says(&crashed, &["crashed", "signal 11 (SIGSEGV)"]);
+    // And it is started again.
+    let back = async {
+        while rascal.echo("back".into()).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    in_time(back).await;
+    says(&host.crashes().last().expect("a report").to_string(), &["misbehave", "SIGSEGV"]);
 }
 
 #[tokio::test]

@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 
 const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::Binary];
 
+/// Not started again, so that what a death leaves can be looked at.
 fn rascal() -> Fixture {
-    Fixture::new(Mechanism::Process, "misbehave")
+    Fixture::new(Mechanism::Process, "misbehave").manifest("lifecycle = { restart = \"never\" }")
 }
 
 /// Waits until so many calls of `wait` have arrived.

@@ -178,7 +178,7 @@ fn service(interface: &Interface, lock: Option<&Lock>) -> Result<Arc<Service>, G
 }
 
 /// go-plugin's service of health is called `plugin`. A plugin without one is taken to be well.
-async fn healthy(channel: &Channel) -> Result<(), GrpcError> {
+pub(super) async fn healthy(channel: &Channel) -> Result<(), GrpcError> {
     let request = HealthCheckRequest { service: "plugin".to_owned() };
     match HealthClient::new(channel.clone()).check(request).await {
         Ok(answer) => match answer.into_inner().status() {

@@ -14,7 +14,8 @@ use super::Output;
 use super::launch::Stdin;
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::program::{Child, Evidence, Exit, Overtime, PIPE_GRACE};
+use crate::mechanism::{self, Death, Exit, finish};
+use crate::program::{Child, Evidence, Overtime, PIPE_GRACE};
 
 /// The program of a session.
 pub(super) enum Program {
@@ -142,19 +143,19 @@ impl Ended {
             }
             Ended::Attached { pid } => {
                 gone(*pid).await;
-                Exit { code: None, signal: None }
+                Exit::UNKNOWN
             }
         }
     }
 }
 
 /// Says why a session is over, once it is. None as long as it is not.
-pub(super) type Over = watch::Receiver<Option<Cause>>;
+pub(super) type Over = watch::Receiver<Option<Death>>;
 
 /// Why a session is over whose connection just failed: the program's end is seen after that of its connection.
 pub(super) async fn why(mut over: Over) -> Option<Cause> {
     let known = timeout(PIPE_GRACE * 2, over.wait_for(Option::is_some)).await;
-    known.ok()?.ok()?.clone()
+    known.ok()?.ok()?.as_ref().map(|death| death.cause.clone())
 }
 
 /// Watches a program and its connection, and says once why they are over.
@@ -162,7 +163,7 @@ pub(super) fn watch(
     ended: &Program,
     channel: Channel,
     log: Arc<PluginLog>,
-    over: Arc<watch::Sender<Option<Cause>>>,
+    over: Arc<mechanism::Over>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (mut ended, kill, evidence) = (ended.watch(), ended.killer(), ended.evidence());
     async move {
@@ -170,37 +171,27 @@ pub(super) fn watch(
             exit = ended.seen() => Some(exit),
             _ = channel.closed() => None,
         };
-        let (exit, how) = match seen {
-            Some(exit) => (Some(exit), exit.to_string()),
+        let exit = match seen {
+            Some(exit) => Some(exit),
             // The end of the connection and of the program come in any order; the program's says more.
             None => match timeout(PIPE_GRACE, ended.seen()).await {
-                Ok(exit) => (Some(exit), exit.to_string()),
+                Ok(exit) => Some(exit),
                 // It is being stopped, and has its grace.
                 Err(_) if over.borrow().is_some() => return,
                 Err(_) => {
                     kill();
-                    (None, "it closed its connection, and was ended".to_owned())
+                    None
                 }
             },
         };
+        let how = exit.map_or_else(|| "it closed its connection, and was ended".to_owned(), |exit| exit.to_string());
         let how = format!("{how}{}", Output::of(&log));
         let cause = match evidence {
             Some(evidence) => evidence.of_death(exit, how),
             None => Cause::Crashed { how },
         };
-        finish(&over, cause);
+        finish(&over, Death { cause, exit });
     }
-}
-
-/// Sets why a session is over, unless that is known already.
-pub(super) fn finish(over: &watch::Sender<Option<Cause>>, cause: Cause) {
-    over.send_if_modified(|known| match known {
-        Some(_) => false,
-        None => {
-            *known = Some(cause);
-            true
-        }
-    });
 }
 
 async fn gone(pid: u32) {

@@ -21,15 +21,14 @@ use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status};
 
-use super::end::{finish, why};
+use super::end::why;
 use super::status::hint;
-use crate::mechanism::{Outbound, answer};
+use crate::mechanism::{self, Outbound, answer, finish};
 use crate::pending::{Answered, Pending};
 use crate::room::Taken;
 
@@ -146,7 +145,7 @@ impl Lane {
 
 /// What the end of the stream means for the plugin.
 pub(super) struct End {
-    pub(super) over: Arc<watch::Sender<Option<Cause>>>,
+    pub(super) over: Arc<mechanism::Over>,
     pub(super) kill: Box<dyn FnOnce() + Send>,
 }
 
@@ -160,7 +159,7 @@ impl End {
         let what =
             ended.map_or_else(|| "the stream of its calls ended".to_owned(), |status| status.message().to_owned());
         let cause = Cause::Protocol { what: format!("its calls cannot be made: {what}") };
-        finish(&self.over, cause.clone());
+        finish(&self.over, cause.clone().into());
         (self.kill)();
         cause
     }

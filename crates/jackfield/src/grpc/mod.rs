@@ -200,7 +200,7 @@ impl Output {
 
 /// Starts a program, or attaches to one that runs, and asks who it is. When it fails, nothing of it is left.
 pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, GrpcError> {
-    let log = Arc::new(PluginLog::new(&spec.name));
+    let log = Arc::clone(&spec.log);
     let deadline = Instant::now() + spec.limits.start_timeout;
     let launched = match &spec.grpc.reattach {
         Some(reattach) => launch::attach(spec, reattach)?,

@@ -20,9 +20,9 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
-use super::about::Known;
+use super::about::{self, Known};
 use super::connect::Connected;
-use super::end::{self, Over, Program, finish};
+use super::end::{self, Over, Program};
 use super::lane::{self, Lane, Waiting};
 use super::launch::{Launched, SocketDir};
 use super::services::{self, Dynamic, Services};
@@ -30,7 +30,9 @@ use super::status::{self, Said, Taken};
 use super::unary::{self, Service};
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::mechanism::{About, Boxed, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told};
+use crate::mechanism::{
+    self, About, Boxed, Death, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told, finish,
+};
 use crate::program::Overtime;
 use crate::room::{self, Room};
 
@@ -43,7 +45,7 @@ pub(super) struct GrpcSession {
     functions: Vec<Option<Arc<Service>>>,
     lane: Option<Arc<Lane>>,
     room: Arc<Room>,
-    over: Arc<watch::Sender<Option<Cause>>>,
+    over: Arc<mechanism::Over>,
     limits: Limits,
     answer_bytes_max: usize,
     runtime: Handle,
@@ -150,7 +152,7 @@ impl Session for GrpcSession {
 
     fn call(&self, outbound: Outbound<'_>) -> Inbound {
         let unavailable = |cause: &Cause| Cause::Unavailable { why: cause.to_string() };
-        if let Some(cause) = &*self.over.borrow() {
+        if let Some(Death { cause, .. }) = &*self.over.borrow() {
             return Inbound::Now(Err(unavailable(cause)));
         }
         let bytes = outbound.arguments.len();
@@ -190,7 +192,7 @@ impl Session for GrpcSession {
     }
 
     fn exchange(&self, exchange: Exchange) -> Result<Box<dyn Messages>, Cause> {
-        if let Some(cause) = &*self.over.borrow() {
+        if let Some(Death { cause, .. }) = &*self.over.borrow() {
             return Err(Cause::Unavailable { why: cause.to_string() });
         }
         let Some(method) = self.services.method(exchange.service, exchange.method) else {
@@ -233,21 +235,32 @@ impl Session for GrpcSession {
     }
 
     fn ended(&self) -> Option<String> {
-        self.over.borrow().as_ref().map(ToString::to_string)
+        self.over.borrow().as_ref().map(|death| death.cause.to_string())
+    }
+
+    fn over(&self) -> Boxed<'static, Death> {
+        mechanism::over(&self.over)
+    }
+
+    fn ping(&self) -> Boxed<'_, Result<(), Cause>> {
+        Box::pin(async {
+            let what = |error: super::GrpcError| Cause::Unavailable { why: error.to_string() };
+            about::healthy(&self.connected.channel).await.map_err(what)
+        })
     }
 
     fn stop(&self, _idle: bool) -> Boxed<'_, ()> {
         Box::pin(async {
             // What ends from now on was stopped, and did not crash.
-            finish(&self.over, Cause::Unavailable { why: "it was stopped".to_owned() });
+            finish(&self.over, Cause::Unavailable { why: "it was stopped".to_owned() }.into());
             self.connected.broker.close();
             self.program.end(&self.connected.channel, self.limits.stop_grace).await;
             self.connected.channel.close();
         })
     }
 
-    fn abandon(&self) {
-        finish(&self.over, Cause::Unavailable { why: "its host is gone".to_owned() });
+    fn kill(&self, cause: Cause) {
+        finish(&self.over, cause.into());
         self.connected.broker.close();
         self.program.abandon(&self.connected.channel);
         self.connected.channel.close();

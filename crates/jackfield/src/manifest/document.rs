@@ -27,6 +27,9 @@ pub(super) enum Value {
     Boolean(bool),
     List(Vec<Located<Value>>),
     Table(Table),
+    /// A number that is no integer of 64 bits, and how it was written.
+    Number(serde_json::Number, String),
+    Null,
     /// What no key of a manifest takes, in words: `a date`.
     Other(String),
 }
@@ -62,7 +65,12 @@ fn toml_value(value: DeValue<'_>) -> Value {
             Ok(integer) => Value::Integer(integer),
             Err(_) => Value::Other(format!("the integer {integer}")),
         },
-        DeValue::Float(float) => Value::Other(format!("the number {float}")),
+        DeValue::Float(float) => {
+            // Written `1_000.5`, or `inf`, which JSON has not.
+            let number = float.as_str().replace('_', "").parse().ok().and_then(serde_json::Number::from_f64);
+            let words = float.to_string();
+            number.map_or_else(|| Value::Other(format!("the number {words}")), |n| Value::Number(n, words.clone()))
+        }
         DeValue::Boolean(boolean) => Value::Boolean(boolean),
         DeValue::Datetime(_) => Value::Other("a date".to_owned()),
         DeValue::Array(items) => {
@@ -114,10 +122,10 @@ fn json_value(text: &str, raw: &RawValue, depth: usize) -> Result<Located<Value>
         }
         Some(b'"') => Value::Text(serde_json::from_str(raw.get()).map_err(wrong)?),
         Some(b't' | b'f') => Value::Boolean(raw.get() == "true"),
-        Some(b'n') => Value::Other("null".to_owned()),
+        Some(b'n') => Value::Null,
         _ => match raw.get().parse() {
             Ok(integer) => Value::Integer(integer),
-            Err(_) => Value::Other(format!("the number {}", raw.get())),
+            Err(_) => Value::Number(serde_json::from_str(raw.get()).map_err(wrong)?, raw.get().to_owned()),
         },
     };
     Ok(Located { at, value })
@@ -167,6 +175,8 @@ impl fmt::Display for Value {
             Value::Boolean(_) => f.write_str("a boolean"),
             Value::List(_) => f.write_str("a list"),
             Value::Table(_) => f.write_str("a table"),
+            Value::Number(_, words) => write!(f, "the number {words}"),
+            Value::Null => f.write_str("null"),
             Value::Other(words) => f.write_str(words),
         }
     }
@@ -252,6 +262,34 @@ impl Named {
             Value::Boolean(boolean) => Ok(*boolean),
             _ => Err(self.wrong_type("true or false")),
         }
+    }
+
+    /// The value as JSON: arguments of a call.
+    pub(super) fn json(&self) -> Result<serde_json::Value, Fault> {
+        let inner = |key: String, value: &Located<Value>| Named { key, value: value.clone() }.json();
+        Ok(match &self.value.value {
+            Value::Text(text) => text.as_str().into(),
+            Value::Integer(integer) => (*integer).into(),
+            Value::Boolean(boolean) => (*boolean).into(),
+            Value::Number(number, _) => number.clone().into(),
+            Value::Null => serde_json::Value::Null,
+            Value::List(items) => {
+                let items = items.iter().enumerate().map(|(at, item)| inner(format!("{}[{at}]", self.key), item));
+                serde_json::Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Value::Table(table) => {
+                let mut members = serde_json::Map::new();
+                for (key, value) in table {
+                    let full = format!("{}.{}", self.key, key.value);
+                    let value = inner(full.clone(), value)?;
+                    if members.insert(key.value.clone(), value).is_some() {
+                        return Err(Fault::at(key.at, ManifestProblem::Twice { key: full }));
+                    }
+                }
+                serde_json::Value::Object(members)
+            }
+            Value::Other(_) => return Err(self.wrong_type("a value that JSON has")),
+        })
     }
 
     /// A number from 1 of what is called `things`.

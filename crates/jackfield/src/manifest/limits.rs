@@ -216,6 +216,21 @@ impl LimitsSpec {
 
     /// Reads the table, and refuses where it stands what `mechanism` cannot enforce.
     pub(super) fn read(table: Table, mechanism: MechanismKind) -> Result<Self, Fault> {
+        let (spec, written) = Self::read_keys(table)?;
+        if let Some(refusal) = spec.refusals(mechanism).into_iter().next() {
+            let written = KEYS.iter().zip(&written).find(|(key, _)| **key == refusal.limit);
+            let place = written.and_then(|(_, named)| named.as_ref()).map_or(0, |named| named.value.at);
+            return Err(Fault::at(place, refusal));
+        }
+        Ok(spec)
+    }
+
+    /// Reads the table of a host, for plugins of every mechanism: none of them is asked whether it can.
+    pub(super) fn read_for_all(table: Table) -> Result<Self, Fault> {
+        Self::read_keys(table).map(|(spec, _)| spec)
+    }
+
+    fn read_keys(table: Table) -> Result<(Self, [Option<Named>; KEYS.len()]), Fault> {
         let mut keys = Keys::new("limits.", table, &KEYS)?;
         let written = KEYS.map(|key| keys.take(key));
         let value = |key| written[KEYS.iter().position(|known| *known == key)?].as_ref();
@@ -241,11 +256,7 @@ impl LimitsSpec {
             module_bytes: value("module_bytes").map(Named::size).transpose()?,
             compile_timeout: value("compile_timeout").map(Named::duration_above_zero).transpose()?,
         };
-        if let Some(refusal) = spec.refusals(mechanism).into_iter().next() {
-            let place = value(refusal.limit).map_or(0, |named| named.value.at);
-            return Err(Fault::at(place, refusal));
-        }
-        Ok(spec)
+        Ok((spec, written))
     }
 }
 

@@ -226,6 +226,24 @@ fn a_manifest_says_all_there_is_to_say() {
                 module_bytes: None,
                 compile_timeout: None,
             },
+            lifecycle: LifecycleSpec {
+                restart: None,
+                backoff: None,
+                backoff_max: None,
+                restarts: None,
+                window: None,
+                healthy_after: None,
+                idle_stop: None,
+                retry: None,
+                breaker: None,
+                health_timeout: None,
+                canary: None,
+                observe: None,
+                observe_failures: None,
+                drain_timeout: None,
+                generations: None,
+                state: None,
+            },
         }"#]]
     .assert_eq(&read_toml);
 }

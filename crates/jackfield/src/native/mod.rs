@@ -96,7 +96,7 @@ pub fn check_library(bytes: &[u8]) -> Result<(), LibraryError> {
 /// Loads a library. Blocks: call it where that is allowed.
 pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
     let copy = checked_copy(spec, file::check)?;
-    let log = Arc::new(PluginLog::new(&spec.name));
+    let log = Arc::clone(&spec.log);
     let registered = jackfield_native::load(&copy, lines_into(&log)).map_err(|error| refused(error, &log))?;
     let session = session::NativeSession::new(registered, spec.limits.answer_bytes_max)?;
     Ok(Started { session: Arc::new(session), log })

@@ -106,7 +106,7 @@ impl Session for NativeSession {
         })
     }
 
-    fn abandon(&self) {
+    fn kill(&self, _: Cause) {
         self.stopped.store(true, Ordering::Release);
     }
 

@@ -27,7 +27,6 @@ use tokio::runtime::Handle;
 
 pub use crate::program::Exit;
 
-use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 use crate::program::{self, Child, Pipes, SandboxError};
 
@@ -123,7 +122,7 @@ impl std::fmt::Display for Output {
 
 /// Starts a program and waits for its answer to `hello`. When it fails, nothing of it is left.
 pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, StartError> {
-    let log = Arc::new(PluginLog::new(&spec.name));
+    let log = Arc::clone(&spec.log);
     let failed = |source| StartError::Spawn { program: spec.entry.clone(), source };
     let command = program::command(spec).map_err(failed)?;
     let launch = program::confine(command, spec, None)?;

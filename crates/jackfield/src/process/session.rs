@@ -23,7 +23,7 @@ use super::lines::{Reader, Writer};
 use crate::json_rpc::{self, id_in};
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::mechanism::{About, Boxed, Inbound, Outbound, Session, Spec, too_large};
+use crate::mechanism::{self, About, Boxed, Death, Inbound, Outbound, Session, Spec, too_large};
 use crate::pending::{Answered, Pending};
 use crate::program::{Child, Evidence, Overtime, PIPE_GRACE, ended};
 use crate::room::{Room, Taken};
@@ -54,6 +54,7 @@ struct Shared {
     pending: Pending,
     next_id: AtomicU64,
     room: Room,
+    over: mechanism::Over,
     answer_bytes_max: usize,
 }
 
@@ -80,6 +81,7 @@ impl ProcessSession {
             pending: Pending::new(),
             next_id: AtomicU64::new(super::hello::HELLO_ID + 1),
             room: Room::new(&limits),
+            over: mechanism::Over::new(None),
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
         });
         let prefixes = prefixes.collect();
@@ -160,6 +162,28 @@ impl Session for ProcessSession {
         self.shared.pending.ended()
     }
 
+    fn over(&self) -> Boxed<'static, Death> {
+        mechanism::over(&self.shared.over)
+    }
+
+    fn ping(&self) -> Boxed<'_, Result<(), Cause>> {
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let made = self.shared.pending.add(id).map(|(answered, _)| {
+            let mut message = Vec::new();
+            message::write_request(&mut message, id, method::PING, b"", &Meta::default());
+            self.shared.writer.send(&message, true);
+            Pinged { id, answered, shared: Arc::clone(&self.shared) }
+        });
+        Box::pin(async {
+            let mut pinged = made?;
+            match (&mut pinged.answered).await {
+                Ok(Err(dead @ (Cause::Crashed { .. } | Cause::Unavailable { .. }))) => Err(dead),
+                // One that does not know what a ping is has read it all the same.
+                _ => Ok(()),
+            }
+        })
+    }
+
     fn stop(&self, _idle: bool) -> Boxed<'_, ()> {
         Box::pin(async {
             let mut goodbye = Vec::new();
@@ -170,8 +194,8 @@ impl Session for ProcessSession {
         })
     }
 
-    fn abandon(&self) {
-        self.shared.pending.end(Cause::Unavailable { why: "its host is gone".to_owned() });
+    fn kill(&self, cause: Cause) {
+        self.shared.end(cause.into());
         self.shared.writer.close();
         self.child.killer()();
     }
@@ -192,6 +216,12 @@ enum Started {
 }
 
 impl Shared {
+    /// Ends every call, and says why.
+    fn end(&self, death: Death) {
+        self.pending.end(death.cause.clone());
+        mechanism::finish(&self.over, death);
+    }
+
     fn start(self: &Arc<Self>, id: u64, message: &[u8], bytes: usize) -> Started {
         let Some(room) = self.room.try_take(bytes) else { return Started::Full };
         match self.send(id, message, room) {
@@ -230,6 +260,19 @@ impl Drop for Call {
         let params = format!("{{\"id\":{}}}", self.id);
         message::write_notification(&mut cancel, method::CANCEL, params.as_bytes());
         self.shared.writer.send(&cancel, true);
+    }
+}
+
+/// A ping that waits for its answer.
+struct Pinged {
+    id: u64,
+    answered: Answered,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Pinged {
+    fn drop(&mut self) {
+        self.shared.pending.forget(self.id);
     }
 }
 
@@ -286,18 +329,18 @@ async fn read(mut reader: Reader, shared: Arc<Shared>, mut end: End, kill: impl 
     if let Some(what) = broken {
         // Nothing it says can be believed any more.
         kill();
-        shared.pending.end(Cause::Protocol { what });
+        shared.end(Cause::Protocol { what }.into());
         return;
     }
     let deadline = Instant::now() + PIPE_GRACE;
-    let (exit, how) = match tokio::time::timeout_at(deadline, ended(&mut end.exit)).await {
+    let (how, exit) = match tokio::time::timeout_at(deadline, ended(&mut end.exit)).await {
         Ok(exit) => {
             let _ = tokio::time::timeout(PIPE_GRACE, end.stderr.changed()).await;
-            (Some(exit), exit.to_string())
+            (exit.to_string(), Some(exit))
         }
         Err(_) => {
             kill();
-            (None, "it closed stdout, and was ended".to_owned())
+            ("it closed stdout, and was ended".to_owned(), None)
         }
     };
     let said = shared.log.tail(STDERR_SHOWN);
@@ -305,7 +348,7 @@ async fn read(mut reader: Reader, shared: Arc<Shared>, mut end: End, kill: impl 
         true => how,
         false => format!("{how}; last on stderr: {:?}", said.join("\n")),
     };
-    shared.pending.end(end.evidence.of_death(exit, how));
+    shared.end(Death { cause: end.evidence.of_death(exit, how), exit });
 }
 
 /// Takes what has arrived. Some: what it is that breaks the protocol for good.

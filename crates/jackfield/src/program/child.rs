@@ -1,6 +1,5 @@
 //! The program itself: spawned in a process group of its own, reaped, and ended.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,53 +17,7 @@ use super::evidence::{Evidence, Overtime};
 use super::{output, usage};
 use crate::limits::{Limits, OnTimeout};
 use crate::log::PluginLog;
-use crate::mechanism::Spec;
-
-/// How a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit status, unless a signal ended it.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, self.signal) {
-            (Some(code), _) => write!(f, "exit status {code}"),
-            (None, Some(signal)) => match signal_name(signal) {
-                Some(name) => write!(f, "signal {signal} ({name})"),
-                None => write!(f, "signal {signal}"),
-            },
-            (None, None) => f.write_str("it is gone"),
-        }
-    }
-}
-
-/// Names of the signals that end programs. The numbers are those of Linux and macOS alike.
-fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        7 if cfg!(target_os = "linux") => "SIGBUS",
-        10 if cfg!(target_os = "macos") => "SIGBUS",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        31 if cfg!(target_os = "linux") => "SIGSYS",
-        _ => return None,
-    })
-}
+use crate::mechanism::{Exit, Spec};
 
 /// The private ends of a program's pipes.
 pub(crate) struct Pipes {
@@ -256,7 +209,7 @@ impl Drop for Child {
 /// Waits for the end. A function of its own, since what `watch` lends must not be kept.
 pub(crate) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     let seen = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-    seen.unwrap_or(Exit { code: None, signal: None })
+    seen.unwrap_or(Exit::UNKNOWN)
 }
 
 struct Spawned {
@@ -336,8 +289,8 @@ pub(super) mod imp {
             let status = self.child.wait();
             *group = None;
             match status {
-                Ok(status) => Exit { code: status.code(), signal: status.signal() },
-                Err(_) => Exit { code: None, signal: None },
+                Ok(status) => Exit { code: status.code(), signal: status.signal(), core_dumped: status.core_dumped() },
+                Err(_) => Exit::UNKNOWN,
             }
         }
     }
@@ -390,10 +343,10 @@ mod imp {
                 match ended {
                     Ok(Some(status)) => {
                         self.0.kill();
-                        return Exit { code: status.code(), signal: None };
+                        return Exit { code: status.code(), signal: None, core_dumped: false };
                     }
                     Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-                    Err(_) => return Exit { code: None, signal: None },
+                    Err(_) => return Exit::UNKNOWN,
                 }
             }
         }

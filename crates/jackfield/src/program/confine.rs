@@ -11,10 +11,9 @@ use std::process::Command;
 use jackfield_protocol::runner::{ORDERS_VERSION, Orders, Profile};
 use tempfile::TempDir;
 
-use super::child::Exit;
 use super::usage;
 use crate::manifest::NetGrant;
-use crate::mechanism::Spec;
+use crate::mechanism::{Exit, Spec};
 
 /// Names the runner, for hosts that are not told by their builder.
 const RUNNER: &str = "JACKFIELD_RUNNER";

@@ -11,9 +11,8 @@ use std::sync::{Arc, OnceLock};
 use jackfield_protocol::call::Cause;
 use jackfield_protocol::runner::ProcessLimits;
 
-use super::child::Exit;
 use crate::log::PluginLog;
-use crate::mechanism::Inbound;
+use crate::mechanism::{Exit, Inbound};
 
 /// Lines of stderr in which a runtime may say that it got no memory. Stacks follow it.
 const LINES_SEEN: usize = 200;
@@ -154,7 +153,8 @@ mod tests {
         let log = Arc::new(PluginLog::new("p"));
         stderr.lines().for_each(|line| log.stderr(line));
         let code = if signal.is_some() { None } else { Some(1) };
-        let cause = Evidence::new(limits, log).of_death(Some(Exit { code, signal }), "gone".to_owned());
+        let cause =
+            Evidence::new(limits, log).of_death(Some(Exit { code, signal, core_dumped: false }), "gone".to_owned());
         let text = match cause {
             Cause::Limit { limit, what } => format!("{limit}: {what}"),
             other => format!("{other:?}"),

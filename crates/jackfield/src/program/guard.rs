@@ -170,7 +170,7 @@ impl Drop for Watched {
     }
 }
 
-/// A mark that no other program has, of this host or another. Its end is marked too, since it is looked for as text.
+/// A mark that no other program has, of this host or another.
 pub(super) fn new_mark() -> String {
     static OURS: OnceLock<String> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -178,5 +178,5 @@ pub(super) fn new_mark() -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("{}-{:x}", std::process::id(), now.as_nanos())
     });
-    format!("{ours}-{}.", COUNT.fetch_add(1, Ordering::Relaxed))
+    format!("{ours}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }

@@ -31,7 +31,7 @@ tries=20
 while [ -n "$marks" ] && [ -d /proc/self ] && [ $tries -gt 0 ]; do
   tries=$((tries - 1))
   set +f
-  found=$(grep -lsF -e "$marks" /proc/[0-9]*/environ)
+  found=$(grep -lszxF -e "$marks" /proc/[0-9]*/environ)
   set -f
   [ -n "$found" ] || break
   for file in $found; do

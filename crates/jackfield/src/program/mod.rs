@@ -19,7 +19,7 @@ mod child;
 mod guard;
 mod output;
 
-pub use child::Exit;
+pub use crate::mechanism::Exit;
 #[cfg(feature = "process")]
 pub(crate) use child::Pipes;
 pub(crate) use child::{Child, command, ended, spawn};

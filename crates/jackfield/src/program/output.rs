@@ -8,8 +8,9 @@ use jackfield_protocol::runner::Report;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{oneshot, watch};
 
-use super::child::{Exit, ended};
+use super::child::ended;
 use crate::log::PluginLog;
+use crate::mechanism::Exit;
 
 /// Longest line kept in one piece, as in go-plugin.
 const LINE_BYTES_MAX: usize = 64 * 1024;

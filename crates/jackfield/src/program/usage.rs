@@ -9,8 +9,9 @@ use std::time::Duration;
 use jackfield_protocol::runner::{Enforced, ProcessLimits};
 use tokio::sync::watch;
 
-use super::child::{Exit, ended};
+use super::child::ended;
 use super::evidence::Evidence;
+use crate::mechanism::Exit;
 
 /// A tenth of a second is 0.1 GiB of memory filled by one thread that does nothing else, and costs a few
 /// small files read.

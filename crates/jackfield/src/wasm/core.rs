@@ -295,11 +295,12 @@ mod tests {
             wasm: WasmSpec::default(),
             grpc: Default::default(),
             confine: Default::default(),
+            log: Arc::new(PluginLog::new("math")),
         };
         let engine = engine(EngineKey { stack_bytes: 256 << 10, fuel: false, pooled: false }).expect("an engine");
         let module = Module::new(&engine, wat::parse_str(text).expect("WAT")).expect("a module");
         let mut plugin = Plugin::link(&engine, &module, &spec)?;
-        let log = Arc::new(PluginLog::new("math"));
+        let log = Arc::clone(&spec.log);
         let watch = Watch::new(Arc::clone(&log), 1 << 20);
         let wasi = grants::wasi(&spec, &watch)?.build_p1();
         watch.begin(Duration::from_secs(60));

@@ -41,7 +41,6 @@ use wasmtime::Engine;
 
 pub use compile::CompileError;
 
-use crate::log::PluginLog;
 use crate::manifest::Instances as Policy;
 use crate::mechanism::{Spec, Started};
 
@@ -123,7 +122,7 @@ pub enum WasmError {
 /// Loads a WebAssembly file and makes its first instance.
 pub(crate) async fn start(spec: Spec, runtime: &Handle) -> Result<Started, WasmError> {
     let spec = Arc::new(spec);
-    let log = Arc::new(PluginLog::new(&spec.name));
+    let log = Arc::clone(&spec.log);
     let bytes = read(&spec.entry, spec.limits.module_bytes_max, runtime).await?;
     let shape = shape(&bytes)?;
     let (engine, code) = code(&spec, &bytes, shape).await?;

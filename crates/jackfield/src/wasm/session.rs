@@ -76,7 +76,7 @@ impl Session for WasmSession {
         Box::pin(async { self.instances.close() })
     }
 
-    fn abandon(&self) {
+    fn kill(&self, _: Cause) {
         self.instances.close();
     }
 

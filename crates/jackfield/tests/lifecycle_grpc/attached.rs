@@ -11,7 +11,7 @@ use crate::suite::processes::kill;
 use crate::suite::{Fixture, Plugins, eventually, in_time, refused, says};
 
 fn attaches(language: &str, running: &Raw) -> Fixture {
-    fixture(language).grpc("tls = \"off\"").grpc(&running.reattach()).named("attached")
+    fixture(language).grpc("tls = \"off\"").grpc(&running.reattach()).named("attached").manifest("lifecycle = { restart = \"never\" }")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

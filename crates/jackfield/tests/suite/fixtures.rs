@@ -65,7 +65,8 @@ pub(crate) fn compile_c(name: &str, to: &Path) {
 }
 
 /// Packages of `fixtures/`, and whether each is also a program.
-const PACKAGES: [(&str, bool); 4] = [("zoo", true), ("misbehave", true), ("skewed", true), ("panics", false)];
+const PACKAGES: [(&str, bool); 5] =
+    [("zoo", true), ("misbehave", true), ("skewed", true), ("versioned", true), ("panics", false)];
 
 fn all_built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub(crate) mod grpc;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
+pub(crate) mod versions;
 #[cfg(feature = "wasm")]
 pub(crate) mod wat;
 pub(crate) mod watch;
@@ -224,7 +225,8 @@ pub(crate) fn misbehave(host: &Host, name: &str) -> Client<dyn Misbehave> {
 
 /// Why a plugin was refused, with all causes.
 pub(crate) fn refused(host: &Host, name: &str) -> String {
-    let refused = host.refused().iter().find(|refused| refused.name == name);
+    let all = host.refused();
+    let refused = all.iter().find(|refused| refused.name == name);
     let refused = refused.unwrap_or_else(|| panic!("`{name}` was not refused; refused: {}", all_refused(host)));
     chain(&refused.reason)
 }

@@ -122,6 +122,7 @@ fn spec() -> Spec {
         wasm: WasmSpec::default(),
         grpc: Default::default(),
         confine: Default::default(),
+        log: Arc::new(PluginLog::new("greeter_x")),
     }
 }
 

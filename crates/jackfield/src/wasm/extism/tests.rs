@@ -110,6 +110,7 @@ pub(in super::super) fn spec() -> Spec {
         wasm: WasmSpec::default(),
         grpc: Default::default(),
         confine: Default::default(),
+        log: Arc::new(PluginLog::new("p")),
     }
 }
 
