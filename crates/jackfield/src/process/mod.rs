@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 
 pub use crate::program::Exit;
 
+use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 use crate::program::{self, Child, Pipes, SandboxError};
 
