@@ -1,5 +1,7 @@
 //! The host: finds plugins, loads them side by side, and hands them out.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use jackfield_protocol::call::Described;
-use jackfield_protocol::runner::Profile;
 use jackfield_protocol::{Capability, Encoding};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -23,13 +24,14 @@ use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
 use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
-use crate::manifest::{Isolation, Manifest, MechanismKind};
-use crate::mechanism::{About, Boxed, Confine, Declared, Offered, Spec, Started, WasmSpec};
+use crate::manifest::{Manifest, MechanismKind};
+use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
 use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
 use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
 use crate::reload::{self, Starter};
 use crate::supervise::Keeper;
+use policy::Policy;
 
 /// Plugins that are started at the same time. More would only wait for each other.
 const STARTS_AT_ONCE: usize = 16;
@@ -622,48 +624,6 @@ impl HostBuilder {
         self
     }
 
-    /// How far programs are shut in whose manifest has no `[sandbox]`. Default: not at all.
-    ///
-    /// A profile takes `jackfield-runner`; a program is refused if it is not there.
-    #[must_use]
-    pub fn sandbox(mut self, profile: Profile) -> Self {
-        self.confine.profile = profile;
-        self
-    }
-
-    /// Where native plugins run whose manifest does not say `isolation`. Default: in this process.
-    ///
-    /// With [`Isolation::Process`] no manifest can bring a library into this process, unless
-    /// [`HostBuilder::first_party`] names the plugin: for hosts whose plugins come from elsewhere.
-    #[must_use]
-    pub fn third_party(mut self, isolation: Isolation) -> Self {
-        self.confine.third_party = isolation;
-        self
-    }
-
-    /// Loads this native plugin as its manifest says, whatever [`HostBuilder::third_party`] says of others.
-    #[must_use]
-    pub fn first_party(mut self, name: impl Into<String>) -> Self {
-        self.confine.first_party.push(name.into());
-        self
-    }
-
-    /// Where `jackfield-runner` is. Default: what the variable `JACKFIELD_RUNNER` names, else beside this
-    /// program's executable. It is run only for plugins that are to be kept in bounds.
-    #[must_use]
-    pub fn runner(mut self, path: impl Into<PathBuf>) -> Self {
-        self.confine.runner = Some(path.into());
-        self
-    }
-
-    /// A directory of cgroup version 2 that is delegated to this user, without processes of its own, in which
-    /// plugins get cgroups. Default: the cgroup of this process is tried, which works where it is empty.
-    #[must_use]
-    pub fn cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.confine.cgroup = Some(directory.into());
-        self
-    }
-
     /// Uses this encoding for values, where the plugin allows it. Default: the binary one where both
     /// sides have the same interface, JSON otherwise. For tests, and for a look at what is sent.
     #[must_use]
@@ -767,36 +727,6 @@ impl HostBuilder {
             #[cfg(feature = "watch")]
             _watcher: watcher,
         })
-    }
-}
-
-/// What holds for the processes of all plugins.
-#[derive(Clone, Debug, Default)]
-struct Policy {
-    profile: Profile,
-    third_party: Isolation,
-    first_party: Vec<String>,
-    runner: Option<PathBuf>,
-    cgroup: Option<PathBuf>,
-}
-
-impl Policy {
-    /// How the process of one plugin is kept in bounds.
-    fn of(&self, manifest: &Manifest, source: &Path) -> Confine {
-        let is_first = self.third_party == Isolation::None || self.first_party.contains(&manifest.name);
-        let isolation = match (is_first, manifest.isolation) {
-            (true, said) => said.unwrap_or_default(),
-            (false, _) => Isolation::Process,
-        };
-        Confine {
-            profile: manifest.confinement.profile.unwrap_or(self.profile),
-            grants: manifest.confinement.clone(),
-            best_effort: manifest.best_effort.clone(),
-            library: manifest.mechanism == MechanismKind::Native && isolation == Isolation::Process,
-            home: source.parent().or(manifest.entry.parent()).unwrap_or(Path::new(".")).to_owned(),
-            runner: self.runner.clone(),
-            cgroup: self.cgroup.clone(),
-        }
     }
 }
 
