@@ -235,7 +235,7 @@ fn build(plugin: &Plugin, rust: &RustBuilt, dir: &Path) -> Result<(), build::Err
             wasm::component(jackfield, rust.wasm()?.modules.library(&source)?, dir)
         }
         Kind::RustCommand => rust.wasm()?.commands.put_program(&source, dir),
-        Kind::CModule { file } => wasm::c_module(&source.join(file), dir),
+        Kind::CModule { file, debug } => wasm::c_module(&source.join(file), debug, dir),
         Kind::GoCommand => wasm::go_command(&source, dir),
         Kind::AssemblyScript { file } => wasm::assemblyscript(&source, file, dir),
         Kind::JavaScript { file, wit } => wasm::javascript(&source, file, &root.join(wit), dir),

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use jackfield::{Address, Limits, LogFormat, LogLevel, MechanismKind, ServiceConfig};
+use jackfield::{Address, Lifecycle, Limits, LogFormat, LogLevel, MechanismKind, ServiceConfig};
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
 use crate::args;
 use crate::fault::Kind;
-use crate::inspect::{limits, section};
+use crate::inspect::{lifecycle, limits, reload, section};
 use crate::output::{Out, Paint};
 use crate::report::Told;
 use crate::session::dirs_of_environment;
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
     pub(crate) limits: Limits,
+    pub(crate) lifecycle: Lifecycle,
 }
 
 /// What is typed, which goes before the configuration.
@@ -70,6 +71,7 @@ impl Settings {
             log_format: config.log_format.unwrap_or_default(),
             log_level: typed.log_level.or(config.log_level).unwrap_or(LogLevel::Info),
             limits: config.limits.apply(&Limits::default()),
+            lifecycle: config.lifecycle.apply(&Lifecycle::default()),
         }
     }
 
@@ -110,6 +112,8 @@ impl Settings {
             "watch": self.watch,
             "log": { "format": self.log_format.as_str(), "level": self.log_level.as_str() },
             "limits": limits,
+            "lifecycle": lifecycle(&self.lifecycle),
+            "reload": reload(&self.lifecycle.reload),
         })
     }
 

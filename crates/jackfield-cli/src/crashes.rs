@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use jackfield::CrashReport;
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::args;
-use crate::core::CrashReport;
 use crate::output::{Out, plain};
-use crate::quarantine::nobody;
+use crate::quarantine::{nobody, records};
 use crate::running::with_query;
 use crate::session::{Where, asynchronously};
 
@@ -20,7 +20,8 @@ pub(crate) fn run(place: &Where, state_dir: Option<&Path>, crashes: &args::Crash
             let query: Vec<_> = crashes.plugin.iter().map(|plugin| ("plugin", plugin.clone())).collect();
             asynchronously(running.get(&with_query("/v1/crashes", &query)))?
         }
-        (None, _) => return Err(nobody("crashes").into()),
+        (None, Some(directory)) => Crashed::of(&records(directory)?.crashes(), crashes.plugin.as_deref()),
+        (None, None) => return Err(nobody("crashes").into()),
     };
     match out.json {
         true => out.value(&crashed)?,

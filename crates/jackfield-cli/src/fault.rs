@@ -4,7 +4,7 @@
 
 use anyhow::Error;
 use http::StatusCode;
-use jackfield::{Cause, Failure, UnknownPlugin};
+use jackfield::{Cause, EnableError, Failure, ReloadError, UnknownPlugin};
 use serde::{Deserialize, Serialize};
 
 use crate::report::{self, Told};
@@ -87,12 +87,31 @@ impl Kind {
         }
     }
 
+    fn of_reload(error: &ReloadError) -> Self {
+        match error {
+            ReloadError::Unknown(_) => Kind::UnknownPlugin,
+            _ => Kind::ReloadFailed,
+        }
+    }
+
+    fn of_enable(error: &EnableError) -> Self {
+        match error {
+            EnableError::Unknown(_) => Kind::UnknownPlugin,
+            EnableError::NotQuarantined { .. } => Kind::NotQuarantined,
+            EnableError::Stopping { .. } => Kind::Stopping,
+            EnableError::Quarantined { .. } | EnableError::Start { .. } => Kind::NotStarted,
+            _ => Kind::Internal,
+        }
+    }
+
     fn of(error: &Error) -> Self {
         let kind = error.chain().find_map(|cause| {
             let told = || Some(cause.downcast_ref::<Told>()?.kind);
             let failure = || Some(Kind::of_cause(&cause.downcast_ref::<Failure>()?.cause));
             let unknown = || cause.downcast_ref::<UnknownPlugin>().map(|_| Kind::UnknownPlugin);
-            told().or_else(failure).or_else(unknown)
+            let reload = || cause.downcast_ref::<ReloadError>().map(Kind::of_reload);
+            let enable = || cause.downcast_ref::<EnableError>().map(Kind::of_enable);
+            told().or_else(failure).or_else(unknown).or_else(reload).or_else(enable)
         });
         kind.unwrap_or(Kind::Internal)
     }

@@ -1,11 +1,12 @@
 //! `jackfield inspect`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use jackfield::{
-    Enforced, Interface, InterfaceId, InterfaceInfo, Limits, MechanismKind, PluginInfo, ServiceInfo, State, Status,
+    Enforced, Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, MechanismKind, PluginInfo, ReloadSpec,
+    ServiceInfo, State, Status, rfc3339,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,6 +39,15 @@ pub(crate) struct View {
     entry: String,
     process: Option<u32>,
     generation: u64,
+    /// Sessions that are alive: more than one while it is replaced.
+    generations_live: usize,
+    /// SHA-256 of its entry, once it is known.
+    hash: Option<String>,
+    /// When this generation became ready.
+    #[serde(with = "moment")]
+    started: Option<SystemTime>,
+    /// Times that it was started again after it died.
+    restarts: u32,
     speaks: String,
     capabilities: Vec<String>,
     pub(crate) interfaces: Vec<InterfaceView>,
@@ -99,6 +109,10 @@ impl View {
             entry: info.entry.display().to_string(),
             process: info.process,
             generation: info.generation,
+            generations_live: info.generations_live,
+            hash: info.hash.clone(),
+            started: info.started,
+            restarts: info.restarts,
             speaks: info.speaks.clone(),
             capabilities: info.capabilities.iter().map(ToString::to_string).collect(),
             interfaces: info.interfaces.iter().map(InterfaceView::of).collect(),
@@ -125,7 +139,12 @@ impl View {
             Some(why) => format!("{}: {why}", self.state),
         };
         let process = self.process.map_or_else(|| "the host's".to_owned(), |process| process.to_string());
-        let generation = self.generation.to_string();
+        let generation = match self.generations_live {
+            0 | 1 => self.generation.to_string(),
+            live => format!("{}, of {live} that live", self.generation),
+        };
+        let started = self.started.map_or_else(|| "not yet".to_owned(), rfc3339::text);
+        let restarts = self.restarts.to_string();
         let capabilities = self.capabilities.join(", ");
         section(
             &mut text,
@@ -137,6 +156,9 @@ impl View {
                 ("entry", &*self.entry),
                 ("process", &*process),
                 ("generation", &*generation),
+                ("started", &*started),
+                ("restarts", &*restarts),
+                ("sha256", self.hash.as_deref().unwrap_or("not known")),
                 ("speaks", &*self.speaks),
                 ("capabilities", if capabilities.is_empty() { "none" } else { &*capabilities }),
             ],
@@ -235,6 +257,51 @@ pub(crate) fn section<'a, V: AsRef<str>>(text: &mut String, lines: impl IntoIter
     }
 }
 
+/// A moment that may not be known.
+mod moment {
+    use std::time::SystemTime;
+
+    use jackfield::rfc3339;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(at: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+        at.map(rfc3339::text).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.as_deref().and_then(rfc3339::parse))
+    }
+}
+
+/// `[lifecycle]` as a configuration says it.
+pub(crate) fn lifecycle(lifecycle: &Lifecycle) -> Value {
+    let breaker = lifecycle.breaker.as_ref();
+    json!({
+        "restart": lifecycle.restart.as_str(),
+        "backoff": written(lifecycle.backoff),
+        "backoff_max": written(lifecycle.backoff_max),
+        "restarts": lifecycle.restarts_max,
+        "window": written(lifecycle.window),
+        "healthy_after": written(lifecycle.healthy_after),
+        "idle_stop": lifecycle.idle_stop.map(written),
+        "retry": lifecycle.retry.as_str(),
+        "breaker": breaker.map(|spec| format!("{} failures, pause {}", spec.failures_max, written(spec.pause))),
+    })
+}
+
+/// `[reload]` as a configuration says it.
+pub(crate) fn reload(reload: &ReloadSpec) -> Value {
+    json!({
+        "health_timeout": written(reload.health_timeout),
+        "canary": reload.canary.as_ref().map(|canary| &canary.function),
+        "observe": reload.observe.map(written),
+        "observe_failures": reload.observe_failures_max,
+        "drain_timeout": written(reload.drain_timeout),
+        "generations": reload.generations_max,
+        "state": reload.state,
+    })
+}
+
 /// The limits by their names in a manifest.
 pub(crate) fn limits(limits: &Limits, limited_as: MechanismKind) -> [(&'static str, Value); 20] {
     let process = &limits.process;
@@ -309,7 +376,11 @@ mod tests {
             source: "plugins/english/plugin.toml".to_owned(),
             entry: "plugins/english/libenglish.so".to_owned(),
             process: None,
-            generation: 1,
+            generation: 2,
+            generations_live: 2,
+            hash: Some("89ab".to_owned()),
+            started: rfc3339::parse("2026-11-29T20:59:51Z"),
+            restarts: 0,
             speaks: "ABI 1.0".to_owned(),
             capabilities: vec!["batch@2".to_owned(), "greeting@1".to_owned()],
             interfaces: vec![
@@ -355,7 +426,10 @@ mod tests {
               source        plugins/english/plugin.toml
               entry         plugins/english/libenglish.so
               process       the host's
-              generation    1
+              generation    2, of 2 that live
+              started       2026-11-29T20:59:51.000000Z
+              restarts      0
+              sha256        89ab
               speaks        ABI 1.0
               capabilities  batch@2, greeting@1
 
@@ -394,7 +468,11 @@ mod tests {
               "source": "plugins/english/plugin.toml",
               "entry": "plugins/english/libenglish.so",
               "process": null,
-              "generation": 1,
+              "generation": 2,
+              "generations_live": 2,
+              "hash": "89ab",
+              "started": "2026-11-29T20:59:51.000000Z",
+              "restarts": 0,
               "speaks": "ABI 1.0",
               "capabilities": [
                 "batch@2",

@@ -1,12 +1,11 @@
 //! `jackfield reload`, `disable`, `enable` and `rescan`: what changes the life of plugins of a running host.
 
 use anyhow::Result;
-use jackfield::PluginInfo;
+use jackfield::{PluginInfo, Reloaded, Rescanned};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::args;
-use crate::core::{Reloaded, Rescanned};
 use crate::inspect::why;
 use crate::output::{Out, plain};
 use crate::running::{Running, plugin_path};
@@ -15,12 +14,7 @@ use crate::session::{Where, asynchronously};
 pub(crate) fn reload(place: &Where, reload: &args::Reload, out: &Out) -> Result<Outcome> {
     let running = place.must_run("reload")?;
     let swap: Swap = asynchronously(running.post(&plugin_path(&reload.plugin, "/reload"), &()))?;
-    let Swap { plugin, from, to, version, took_ms } = &swap;
-    let before = match from {
-        0 => String::new(),
-        from => format!(", in place of generation {from}"),
-    };
-    show(out, &swap, &format!("{plugin} {version}: generation {to} has the calls{before}; it took {took_ms} ms"))
+    show(out, &swap, &format!("{}: {}", swap.plugin, swap.words()))
 }
 
 pub(crate) fn disable(place: &Where, disable: &args::Disable, out: &Out) -> Result<Outcome> {
@@ -37,7 +31,7 @@ pub(crate) fn rescan(place: &Where, out: &Out) -> Result<Outcome> {
         true => out.value(&rescan)?,
         false => out.text(&rescan.text())?,
     }
-    Ok(Outcome::Done)
+    Ok(if rescan.failed() { Outcome::NotAllWell } else { Outcome::Done })
 }
 
 /// Has a running host do something with a plugin, and says how the plugin is then.
@@ -72,6 +66,15 @@ impl Swap {
         let (plugin, version) = (reloaded.plugin.clone(), reloaded.version.clone());
         Self { plugin, from: reloaded.from, to: reloaded.to, version, took_ms }
     }
+
+    pub(crate) fn words(&self) -> String {
+        let Self { from, to, version, took_ms, .. } = self;
+        let before = match from {
+            0 => String::new(),
+            from => format!(", in place of generation {from}"),
+        };
+        format!("{version}, generation {to} has the calls{before}; it took {took_ms} ms")
+    }
 }
 
 /// How a plugin is, after something was done with it.
@@ -90,14 +93,43 @@ impl Now {
 
 /// What a look through the directories found.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Rescan {}
+pub(crate) struct Rescan {
+    loaded: Vec<String>,
+    reloaded: Vec<Swap>,
+    removed: Vec<String>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Failed {
+    plugin: String,
+    why: String,
+}
 
 impl Rescan {
-    pub(crate) fn of(_: &Rescanned) -> Self {
-        Self {}
+    pub(crate) fn of(rescanned: &Rescanned) -> Self {
+        let failed = rescanned.failed.iter();
+        Self {
+            loaded: rescanned.loaded.clone(),
+            reloaded: rescanned.reloaded.iter().map(Swap::of).collect(),
+            removed: rescanned.removed.clone(),
+            failed: failed.map(|(plugin, why)| Failed { plugin: plugin.clone(), why: why.clone() }).collect(),
+        }
     }
 
-    fn text(&self) -> String {
-        String::new()
+    pub(crate) fn text(&self) -> String {
+        let mut lines: Vec<_> = self.loaded.iter().map(|plugin| format!("{plugin}: loaded")).collect();
+        lines.extend(self.reloaded.iter().map(|swap| format!("{}: {}", swap.plugin, swap.words())));
+        lines.extend(self.removed.iter().map(|plugin| format!("{plugin}: removed")));
+        lines.extend(self.failed.iter().map(|failed| format!("{}: {}", failed.plugin, failed.why)));
+        if lines.is_empty() {
+            lines.push("nothing has changed".to_owned());
+        }
+        lines.iter().map(|line| format!("{}\n", plain(line))).collect()
+    }
+
+    /// Whether something was not taken.
+    fn failed(&self) -> bool {
+        !self.failed.is_empty()
     }
 }

@@ -7,7 +7,6 @@ mod args;
 
 mod call;
 mod config;
-mod core;
 mod crashes;
 mod events;
 mod health;

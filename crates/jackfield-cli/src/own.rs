@@ -3,12 +3,11 @@
 //! Both go through here: a command with a host of its own, and `jackfield run`. So they say the same.
 
 use anyhow::Result;
-use jackfield::{CallError, CallOptions, Host, LogLine, Plugin, Refused, ValueStream};
+use jackfield::{CallError, CallOptions, Event, Host, LogLine, Plugin, Refused, ValueStream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::core::{Core as _, Event};
 use crate::crashes::Crashed;
 use crate::fault::Kind;
 use crate::health::Health;

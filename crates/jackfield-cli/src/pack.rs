@@ -23,6 +23,7 @@ use wit_component::{ComponentEncoder, StringEncoding};
 
 use crate::Outcome;
 use crate::args::Pack;
+use crate::fault::Kind;
 use crate::output::Out;
 use crate::report::Told;
 use about::About;
@@ -82,7 +83,7 @@ fn beside(input: &Path) -> PathBuf {
 
 /// What is wrong with a module, and what would be right.
 fn unfit(text: impl Into<String>, hint: &str) -> anyhow::Error {
-    Told { text: text.into(), hint: Some(hint.to_owned()), source: None }.into()
+    Told::new(Kind::Internal, text).hint(hint).into()
 }
 
 const BUILD: &str = "build it with `jackfield_plugin::export!` and `cargo build --lib --target wasm32-unknown-unknown`";

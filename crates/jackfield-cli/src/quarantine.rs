@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use jackfield::rfc3339;
+use anyhow::{Context as _, Result};
+use jackfield::{Quarantined, StateDir, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 use crate::args;
 use crate::args::QuarantineVerb;
-use crate::core::Quarantined;
 use crate::fault::Kind;
 use crate::lifecycle;
 use crate::output::{Out, Paint, plain};
@@ -31,8 +30,22 @@ pub(crate) fn run(
         (Some(QuarantineVerb::Lift { plugin }), Some(running), _) => {
             lifecycle::change(&running, &format!("/v1/quarantine/{}/lift", escaped(plugin)), out)
         }
-        (_, None, _) => Err(nobody("quarantine").into()),
+        (None | Some(QuarantineVerb::List), None, Some(directory)) => {
+            show(&SetAside { quarantined: records(directory)?.quarantined() }, out)
+        }
+        (Some(QuarantineVerb::Lift { plugin }), None, Some(directory)) => {
+            match records(directory)?.lift_quarantine(plugin) {
+                true => out.text(&format!("{}: not quarantined any more\n", plain(plugin))).map(|()| Outcome::Done),
+                false => Err(Told::new(Kind::NotQuarantined, format!("plugin `{plugin}` is not quarantined")).into()),
+            }
+        }
+        (_, None, None) => Err(nobody("quarantine").into()),
     }
+}
+
+/// What hosts left in a directory.
+pub(crate) fn records(directory: &Path) -> Result<StateDir> {
+    StateDir::open(directory).with_context(|| format!("cannot look into the state directory `{}`", directory.display()))
 }
 
 /// Neither a host nor its records were named.

@@ -88,7 +88,9 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
         tracing::info!("looking through the plugin directories again");
         let service = Arc::clone(&service);
         // Beside: whoever wants the end need not wait for it.
-        tokio::spawn(async move { service.own().rescan().await });
+        tokio::spawn(async move {
+            service.own().rescan().await.text().lines().for_each(|line| tracing::info!("{line}"));
+        });
     }
     tracing::info!("ending: no more requests, the plugins end their calls");
     service.stop();
@@ -111,7 +113,17 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
 
 async fn build(settings: &Settings) -> Result<Host> {
     let builder = settings.plugins.iter().fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
-    let builder = builder.limits(settings.limits.clone());
+    let builder = builder.limits(settings.limits.clone()).lifecycle(settings.lifecycle.clone());
+    #[cfg(feature = "watch")]
+    let builder = builder.watch(settings.watch);
+    #[cfg(not(feature = "watch"))]
+    if settings.watch {
+        bail!("this command was built without `watch`");
+    }
+    let builder = match &settings.state_dir {
+        Some(dir) => builder.state_dir(dir),
+        None => builder,
+    };
     let builder = match &settings.cache_dir {
         Some(dir) => builder.cache_dir(dir),
         None => builder,

@@ -12,15 +12,19 @@
 //! messages, which are the generated clients'.
 
 mod body;
+mod driver;
 mod request;
+mod sink;
 mod status;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::SendRequest;
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
@@ -30,7 +34,9 @@ use tower_service::Service;
 
 use crate::net::Stream;
 pub use body::ResponseBody;
+use driver::Driver;
 pub use request::ResponseFuture;
+pub use sink::{Opening, Sink};
 
 /// What a peer may send of one message before it is read, in bytes.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -58,6 +64,7 @@ struct Shared {
     authority: Authority,
     close: watch::Sender<bool>,
     end: watch::Receiver<Option<Arc<str>>>,
+    driver: Arc<Driver>,
 }
 
 impl Channel {
@@ -74,18 +81,21 @@ impl Channel {
         let (send, connection) = connecting.await.map_err(io::Error::other)?;
         let (close, mut closing) = watch::channel(false);
         let (ended, end) = watch::channel(None);
+        let driver = Arc::new(Driver::new(connection));
+        let driven = Arc::clone(&driver);
         tokio::spawn(async move {
             let why: Arc<str> = tokio::select! {
-                done = connection => match done {
+                done = poll_fn(|cx| driven.poll(cx)) => match done {
                     Ok(()) => "the connection was closed".into(),
                     Err(error) => status::of_h2(&error).message().into(),
                 },
                 Ok(_) = closing.wait_for(|closing| *closing) => "the connection was closed by this side".into(),
             };
+            driven.close();
             ended.send_replace(Some(why));
         });
         let authority = Authority::from_static("localhost");
-        Ok(Self { send, shared: Arc::new(Shared { scheme, authority, close, end }) })
+        Ok(Self { send, shared: Arc::new(Shared { scheme, authority, close, end, driver }) })
     }
 
     /// Waits until the connection is closed, and says why.
@@ -126,15 +136,24 @@ impl Channel {
 
     fn start(&mut self, request: Request<tonic::body::Body>) -> Result<ResponseFuture, Status> {
         let (head, body) = request.into_parts();
+        let empty = http_body::Body::is_end_stream(&body);
+        let (answer, sink) = self.begin(head, empty)?;
+        Ok(ResponseFuture::new(answer, (!empty).then_some((body, sink))))
+    }
+
+    /// Begins a call; `empty`: nothing is sent of it but its head.
+    fn begin(
+        &mut self,
+        head: http::request::Parts,
+        empty: bool,
+    ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), Status> {
         let target = self.target(head.uri.into_parts().path_and_query);
         let mut head_only = Request::new(());
         *head_only.method_mut() = head.method;
         *head_only.uri_mut() = target.map_err(|error| Status::internal(error.to_string()))?;
         *head_only.version_mut() = Version::HTTP_2;
         *head_only.headers_mut() = head.headers;
-        let empty = http_body::Body::is_end_stream(&body);
-        let (answer, sink) = self.send.send_request(head_only, empty).map_err(|error| self.refused(&error))?;
-        Ok(ResponseFuture::new(answer, (!empty).then_some((body, sink))))
+        self.send.send_request(head_only, empty).map_err(|error| self.refused(&error))
     }
 }
 

@@ -266,7 +266,7 @@ impl Type for u8 {
 
     #[inline]
     fn read_binary_list(bytes: &[u8]) -> Option<Vec<Self>> {
-        Some(binary::content(bytes)?.to_vec())
+        Some(binary::owned(binary::content(bytes)?))
     }
 
     #[inline]
@@ -432,7 +432,7 @@ impl Type for String {
 
     #[inline]
     fn read_binary(bytes: &[u8]) -> Option<Self> {
-        Some(str::from_utf8(binary::content(bytes)?).ok()?.to_owned())
+        String::from_utf8(binary::owned(binary::content(bytes)?)).ok()
     }
 
     #[inline]

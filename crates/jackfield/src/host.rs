@@ -551,6 +551,8 @@ pub struct HostBuilder {
     only: Option<String>,
     required: Vec<Capability>,
     confine: Policy,
+    #[cfg(feature = "wasm")]
+    functions: Vec<crate::host_function::HostFunction>,
 }
 
 impl HostBuilder {
@@ -632,6 +634,15 @@ impl HostBuilder {
         self
     }
 
+    /// Offers a function of the application's to Extism plugins. A plugin gets it if its manifest grants it, by
+    /// `host_functions` in `[sandbox]`. Of two with one name, the later one is offered.
+    #[cfg(feature = "wasm")]
+    #[must_use]
+    pub fn host_function(mut self, function: crate::host_function::HostFunction) -> Self {
+        self.functions.push(function);
+        self
+    }
+
     /// Finds and loads the plugins, side by side. A plugin that cannot be loaded is in
     /// [`Host::refused`]; it never keeps the others from being loaded.
     ///
@@ -682,6 +693,8 @@ impl HostBuilder {
             runtime,
             records: Arc::new(records),
             journal,
+            #[cfg(feature = "wasm")]
+            functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),
         });
         // Before it is looked what is there, so that no change falls between.
@@ -759,6 +772,9 @@ struct Loader {
     runtime: Handle,
     records: Arc<Records>,
     journal: Journal,
+    /// What plugins of Extism may be lent.
+    #[cfg(feature = "wasm")]
+    functions: Arc<[crate::host_function::HostFunction]>,
     /// What plugins print and log, for whoever listens.
     lines: broadcast::Sender<LogLine>,
 }
@@ -844,6 +860,8 @@ impl Loader {
                 config: manifest.config.clone(),
                 abi: manifest.abi,
                 grants: manifest.sandbox.clone(),
+                #[cfg(feature = "wasm")]
+                functions: Arc::clone(&self.functions),
             },
             grpc: manifest.grpc.clone(),
             confine,
@@ -900,18 +918,11 @@ impl Starter for Arc<Loader> {
     }
 }
 
-#[allow(unused_variables, unused_mut, reason = "without mechanisms nothing is started")]
-async fn start(mechanism: MechanismKind, mut spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
+#[allow(unused_variables, reason = "without mechanisms nothing is started")]
+async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
     match mechanism {
         #[cfg(all(feature = "native", feature = "process"))]
-        MechanismKind::Native if spec.confine.library => {
-            let copied = runtime.spawn_blocking(move || {
-                spec.entry = crate::native::copy_for_runner(&spec)?;
-                Ok::<_, crate::native::LibraryError>(spec)
-            });
-            let spec = copied.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-            Ok(crate::process::start(&spec, runtime).await?)
-        }
+        MechanismKind::Native if spec.confine.library => policy::isolated(spec, runtime).await,
         #[cfg(not(feature = "process"))]
         MechanismKind::Native if spec.confine.library => Err(LoadError::NotBuiltIn { mechanism: "process" }),
         #[cfg(feature = "native")]

@@ -38,6 +38,10 @@ mod crash;
 mod journal;
 mod quarantine;
 mod restarts;
+mod state_dir;
+
+#[cfg(feature = "wasm")]
+mod host_function;
 
 mod mechanism;
 
@@ -86,6 +90,8 @@ pub use error::{EnableError, FileError, GetError, LoadError, Refused, ReloadErro
 pub use event::Event;
 pub use exchange::ValueStream;
 pub use host::{Host, HostBuilder, Rescanned, Select};
+#[cfg(feature = "wasm")]
+pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
@@ -108,6 +114,7 @@ pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
 pub use quarantine::Quarantined;
+pub use state_dir::StateDir;
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -87,6 +87,9 @@ pub(crate) struct WasmSpec {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) abi: Option<WasmAbi>,
     pub(crate) grants: Grants,
+    /// What the application offers, granted or not.
+    #[cfg(feature = "wasm")]
+    pub(crate) functions: Arc<[crate::host_function::HostFunction]>,
 }
 
 /// Who a plugin says it is.

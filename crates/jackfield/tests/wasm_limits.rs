@@ -6,10 +6,10 @@ mod suite;
 
 use std::time::Duration;
 
-use jackfield::{CallOptions, Plugin, Status};
+use jackfield::{CallOptions, Host, HostFunction, Plugin, Status};
 use serde_json::{Value, json};
 
-use suite::{Plugins, ended, in_time, says};
+use suite::{Fixture, Mechanism, Plugins, ended, in_time, refused, says};
 
 /// Each function uses up something.
 const GREEDY: &str = r#"(module
@@ -193,4 +193,87 @@ async fn files_and_variables_are_there_when_they_are_granted_and_not_otherwise()
     for (name, count) in [("nothing", 0), ("knower", 1)] {
         assert_eq!(host.plugin(name).expect("a plugin").call("variables", Value::Null).await, Ok(json!(count)));
     }
+}
+
+// ---- What an application lends ------------------------------------------------------------------
+
+/// `kv_read`, of a store that has one key, is out of order for another, and panics for a third.
+fn kv_read() -> HostFunction {
+    HostFunction::bytes("kv_read", |[key]| match key {
+        b"hello" => Ok(b"world".to_vec()),
+        b"panic" => panic!("out of milk"),
+        _ => Err("no such key"),
+    })
+}
+
+async fn with_kv_read(plugins: &Plugins) -> Host {
+    in_time(plugins.builder().host_function(kv_read()).build()).await.expect("a host")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_in_c_calls_a_function_of_the_application() {
+    let plugins =
+        Plugins::with(Fixture::new(Mechanism::Extism, "guest-c").manifest("sandbox.host_functions = [\"kv_read\"]"));
+    let host = with_kv_read(&plugins).await;
+    assert!(host.refused().is_empty(), "{:?}", host.refused());
+    let guest = host.plugin("guest-c").expect("the guest");
+    let get = async |key: &str| ended(in_time(guest.call("get", json!({ "input": key }))).await);
+    for _ in 0..3 {
+        says(&get("hello").await, &["ok: String(\"world\")"]);
+        says(&get("bye").await, &["refused: ", "the host function `kv_read` failed: no such key"]);
+        says(&get("panic").await, &["refused: ", "the host function `kv_read` failed: it panicked: out of milk"]);
+    }
+    assert_eq!(guest.info().state.as_str(), "ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_the_manifest_does_not_grant_is_refused_with_what_would_grant_it() {
+    let plugins = Plugins::with(Fixture::new(Mechanism::Extism, "guest-c"));
+    let refusal = refused(&with_kv_read(&plugins).await, "guest-c");
+    says(&refusal, &["`kv_read` of `extism:host/user`", "`host_functions = [\"kv_read\"]` in `[sandbox]`"]);
+    let plugins =
+        Plugins::with(Fixture::new(Mechanism::Extism, "guest-c").manifest("sandbox.host_functions = [\"kv_read\"]"));
+    let refusal = refused(&plugins.host().await, "guest-c");
+    says(&refusal, &["`kv_read` of `extism:host/user`", "are an application's own, and this one has none"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_waits_ends_with_the_call_and_keeps_no_other_from_running() {
+    let plugins = Plugins::with(
+        Fixture::new(Mechanism::Extism, "guest-c")
+            .manifest("sandbox.host_functions = [\"kv_read\"]\ninstances = { pool = { max = 4 } }"),
+    );
+    let waits = HostFunction::bytes_async("kv_read", async |[key]: [Vec<u8>; 1]| {
+        if key == b"forever" {
+            std::future::pending::<()>().await;
+        }
+        Ok::<_, std::convert::Infallible>(key)
+    });
+    let host = in_time(plugins.builder().host_function(waits).build()).await.expect("a host");
+    let guest = host.plugin("guest-c").expect("the guest");
+    let forever = {
+        let guest = guest.clone();
+        tokio::spawn(async move { ended(guest.call_with(&within(200), "get", json!({"input": "forever"})).await) })
+    };
+    for _ in 0..100 {
+        assert_eq!(in_time(guest.call("get", json!({"input": "now"}))).await, Ok(json!("now")));
+    }
+    says(&in_time(forever).await.expect("it ran"), &["timeout: ", "no answer after 200ms"]);
+    assert_eq!(in_time(guest.call("get", json!({"input": "now"}))).await, Ok(json!("now")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trap_says_in_which_file_and_line_it_was() {
+    let plugins =
+        Plugins::with(Fixture::new(Mechanism::Extism, "guest-c").manifest("sandbox.host_functions = [\"kv_read\"]"));
+    let host = with_kv_read(&plugins).await;
+    let guest = host.plugin("guest-c").expect("the guest");
+    let fallen = ended(in_time(guest.call("fall", json!({"input": ""}))).await);
+    let source = std::fs::read_to_string(suite::root().join("fixtures/guest-c/guest.c")).expect("the source");
+    let line = |text: &str| source.lines().position(|line| line.contains(text)).expect("it is there") + 1;
+    let (trap, second, fall) =
+        (line("if (len < 1000)"), line("return third(len) + 2"), line("return second(input_length()) + 1"));
+    let file = "./fixtures/guest-c/guest.c";
+    let stack = format!("third ({file}:{trap}) < second ({file}:{second}) < fall ({file}:{fall})");
+    says(&fallen, &["crashed: ", "wasm trap: wasm `unreachable`", &stack]);
 }

@@ -40,8 +40,8 @@ pub(crate) enum Kind {
     RustComponent,
     /// WebAssembly: the only program of the package, for `wasm32-wasip1`.
     RustCommand,
-    /// WebAssembly: one C file without a library.
-    CModule { file: &'static str },
+    /// WebAssembly: one C file without a library; with debug information, or with nothing that is not run.
+    CModule { file: &'static str, debug: bool },
     /// WebAssembly: `go build` for `wasip1`.
     GoCommand,
     /// WebAssembly, with the packages of a `package-lock.json`.
@@ -80,7 +80,8 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("english-component", "examples/english", RustComponent),
     plugin("english-wasi", "examples/english", RustCommand),
     plugin("uzbek-wasm", "examples/uzbek", RustModule),
-    plugin("greeter-c-wasm", "examples/greeter-c-wasm", CModule { file: "greeter.c" }).described_in(GREETER),
+    plugin("greeter-c-wasm", "examples/greeter-c-wasm", CModule { file: "greeter.c", debug: false })
+        .described_in(GREETER),
     plugin("greeter-go-wasm", "examples/greeter-go", GoCommand).described_in(GREETER),
     plugin("greeter-assemblyscript", "examples/greeter-assemblyscript", AssemblyScript { file: "greeter.ts" })
         .described_in(GREETER),
@@ -121,6 +122,7 @@ pub(crate) const PLUGINS: &[Plugin] = &[
     plugin("versioned-component", "fixtures/versioned", RustComponent),
     plugin("versioned-wasi", "fixtures/versioned", RustCommand),
     plugin("panics", "fixtures/panics", RustLibrary),
+    plugin("guest-c-wasm", "fixtures/guest-c", CModule { file: "guest.c", debug: true }),
     plugin("matrix-rust", "fixtures/grpc/rust/matrix", RustGrpc { program: "matrix-rust" }),
     plugin("matrix-go", "fixtures/grpc/go", GoProgram { package: "./matrix-plugin" }),
 ];

@@ -13,12 +13,20 @@ use crate::run::Run as _;
 use crate::toolchain::{c, componentize_py, go::Go, node::Node};
 
 /// Compiles one C file that knows no library to a module, a kilobyte or two.
-pub(crate) fn c_module(source: &Path, dir: &Path) -> Result<(), Error> {
+pub(crate) fn c_module(source: &Path, debug: bool, dir: &Path) -> Result<(), Error> {
     let clang = c::wasm_compiler().map_err(Error::Toolchain)?;
     let made = made(dir)?;
     let mut clang = Command::new(clang);
     clang.args(["--target=wasm32", "-std=c11", "-Wall", "-Wextra", "-Os", "-ffreestanding", "-nostdlib"]);
-    clang.args(["-mbulk-memory", "-Wl,--no-entry,--strip-all", "-o"]).arg(&made).arg(source);
+    clang.args(["-mbulk-memory", "-Wl,--no-entry"]);
+    match debug {
+        // The same text of a trap, wherever the repository lies.
+        true => {
+            clang.args(["-g", "-fdebug-compilation-dir=.", &format!("-ffile-prefix-map={}/=", paths::root().display())])
+        }
+        false => clang.arg("-Wl,--strip-all"),
+    };
+    clang.arg("-o").arg(&made).arg(source);
     recipe::follow(&mut clang, &[source.to_owned()], &made)?;
     Ok(put(&made, dir)?)
 }

@@ -11,27 +11,27 @@ use serde_json::Value;
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Response {
-    pub status: u16,
-    pub body: String,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Response {
     /// The kind of an error, or the status of an answer.
-    pub fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body));
         let kind = body.pointer("/error/kind").or_else(|| body.get("status"));
         kind.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 }
 
-pub fn unix(path: &Path, request: &str) -> Response {
+pub(crate) fn unix(path: &Path, request: &str) -> Response {
     let stream = UnixStream::connect(path).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     exchange(stream, request)
 }
 
-pub fn tcp(address: &str, request: &str) -> Response {
+pub(crate) fn tcp(address: &str, request: &str) -> Response {
     let stream = TcpStream::connect(address.trim_start_matches("tcp:")).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     exchange(stream, request)

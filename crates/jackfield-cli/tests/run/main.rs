@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod http;
+mod life;
 mod service;
 
 use std::fs;
@@ -66,6 +67,25 @@ fn a_call_that_takes_too_long_ends_with_the_same_words() {
     assert!(there.stderr.contains("give it more time with `--timeout`"), "{}", there.stderr);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_method_that_streams_is_called_a_message_a_line_in_both_directions() {
+    let place = Place::new();
+    place.fixture("matrix-rust");
+    let service = Service::start(&place);
+    let messages = r#"{"data":"aGVsbG8="} {"data":"eA=="}"#;
+    for words in [
+        &["call", "matrix-rust", "Count", r#"{"to":3}"#][..],
+        &["call", "matrix-rust", "Count", r#"{"nope":3}"#],
+        &["call", "matrix-rust", "Count", r#"{"to":3}"#, "--repeat", "2"],
+        &["call", "matrix-rust", "jackfield.matrix.v1.Matrix/Chat", messages],
+    ] {
+        let (here, there) = (place.run(words), service.run(words));
+        assert_eq!(here, there, "{words:?}");
+    }
+    assert_eq!(service.run(&["call", "matrix-rust", "Chat", messages]).data().lines().count(), 2);
+}
+
 #[test]
 fn the_host_may_be_named_by_a_variable_and_what_is_typed_goes_before() {
     let place = Place::new();
@@ -74,7 +94,7 @@ fn the_host_may_be_named_by_a_variable_and_what_is_typed_goes_before() {
     let variable = [("JACKFIELD_HOST", service.address())];
     assert_eq!(place.run_in(&["list"], &variable).stdout, "no plugins\n");
     assert_eq!(place.run_in(&["--plugins", "/nowhere", "list", "--strict"], &variable).code, 2);
-    let both = place.run_in(&["--plugins", "/nowhere", "--host", &service.address(), "list"], &[]);
+    let both = place.run_in(&["--plugins", "/nowhere", "--host", &*service.address(), "list"], &[]);
     assert!(both.stderr.starts_with("error: `--host` and `--plugins` exclude each other"), "{}", both.stderr);
     let nobody = place.run_in(&["reload", "english"], &[]);
     expect![[r#"
@@ -102,7 +122,7 @@ fn a_host_that_is_not_there_is_said_to_be_not_there() {
 // ---- What plugins say ------------------------------------------------------------------------------
 
 /// Says what it is told, and waits as long as it is told.
-const SLOW: &str = r#"
+pub(crate) const SLOW: &str = r#"
 import json, sys, time
 out, sys.stdout = sys.stdout, sys.stderr
 hello = {"protocol": "1.0", "plugin": {"name": "slow", "version": "1.0.0"}, "interfaces": ["demo:slow/slow@1.0.0"]}
@@ -231,7 +251,7 @@ fn over_tcp_nobody_comes_in_without_the_token() {
 fn what_is_no_request_of_this_api_is_told_what_is_wrong_with_it() {
     let place = Place::new();
     place.link("english-process");
-    let service = Service::start(&place);
+    let _service = Service::start(&place);
     let ask = |head: &str, body: &str| {
         let length = body.len();
         let text = format!("{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");

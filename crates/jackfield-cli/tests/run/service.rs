@@ -16,7 +16,7 @@ const JACKFIELD: &str = env!("CARGO_BIN_EXE_jackfield");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the built plugins are: beside the profile's directory that the command was built into.
-pub fn built() -> PathBuf {
+pub(crate) fn built() -> PathBuf {
     let target = Path::new(JACKFIELD).ancestors().nth(2).expect("target/<profile>/jackfield");
     let plugins = target.join("plugins");
     let english = plugins.join("english-process");
@@ -25,7 +25,7 @@ pub fn built() -> PathBuf {
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -34,35 +34,44 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A directory with a directory `plugins`.
-pub struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self(tempfile::tempdir().expect("a directory"));
         fs::create_dir(place.path("plugins")).expect("a directory");
         place
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("written");
     }
 
     /// Puts a built plugin into the directory.
-    pub fn link(&self, name: &str) {
-        let (from, to) = (built().join(name), self.path("plugins").join(name));
+    pub(crate) fn link(&self, name: &str) {
+        self.copy(&built().join(name), name);
+    }
+
+    /// Puts a built fixture into the directory.
+    pub(crate) fn fixture(&self, name: &str) {
+        self.copy(&built().with_file_name("fixtures").join(name), name);
+    }
+
+    fn copy(&self, from: &Path, name: &str) {
+        let to = self.path("plugins").join(name);
         fs::create_dir(&to).expect("a directory");
-        for file in fs::read_dir(from).expect("it is built") {
+        for file in fs::read_dir(from).expect("`cargo xtask plugins` has built it") {
             let file = file.expect("a file");
             fs::copy(file.path(), to.join(file.file_name())).expect("copied");
         }
     }
 
     /// Writes a plugin in Python, or another version of it.
-    pub fn script(&self, name: &str, code: &str) {
+    pub(crate) fn script(&self, name: &str, code: &str) {
         let directory = self.path("plugins").join(name);
         fs::create_dir_all(&directory).expect("a directory");
         let manifest = format!("name = '{name}'\nmechanism = 'process'\nentry = 'main.py'\n");
@@ -75,7 +84,7 @@ impl Place {
     }
 
     /// What is in the directory, sorted.
-    pub fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let files = fs::read_dir(self.0.path()).expect("a directory");
         let mut files: Vec<_> =
             files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8")).collect();
@@ -84,11 +93,11 @@ impl Place {
     }
 
     /// Runs the command with a host of its own.
-    pub fn run(&self, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, words: &[&str]) -> Run {
         self.run_in(&[&["--plugins", "plugins"], words].concat(), &[])
     }
 
-    pub fn run_in(&self, words: &[&str], variables: &[(&str, String)]) -> Run {
+    pub(crate) fn run_in(&self, words: &[&str], variables: &[(&str, String)]) -> Run {
         let mut command = self.command(words);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let output = command.stdin(Stdio::null()).output().expect("the command starts");
@@ -106,29 +115,30 @@ impl Place {
 
 /// What a command did.
 #[derive(Debug, PartialEq)]
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// The data of a command that must have done what it was asked for.
-    pub fn data(self) -> String {
+    pub(crate) fn data(self) -> String {
         assert_eq!((self.code, &*self.stderr), (0, ""), "{}", self.stdout);
         self.stdout
     }
 
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let data = self.data();
         serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"))
     }
 }
 
 /// A command that runs, and the lines that it writes.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    early: Option<String>,
     seen: Vec<String>,
 }
 
@@ -140,13 +150,13 @@ impl Running {
         std::thread::spawn(move || {
             BufReader::new(stream).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, early: None, seen: Vec::new() }
     }
 
     /// Waits for a line that contains `part`.
-    pub fn line_with(&mut self, part: &str) -> String {
+    pub(crate) fn line_with(&mut self, part: &str) -> String {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.early.take().map_or_else(|| self.lines.recv_timeout(PATIENCE), Ok) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => self.seen.push(line),
                 Err(error) => panic!("no line with {part:?} ({error}); there were {:#?}", self.seen),
@@ -154,8 +164,14 @@ impl Running {
         }
     }
 
+    /// Whether a line has come. It is still there for [`Running::line_with`].
+    pub(crate) fn has_line(&mut self) -> bool {
+        self.early = self.early.take().or_else(|| self.lines.recv_timeout(Duration::from_millis(200)).ok());
+        self.early.is_some()
+    }
+
     /// Waits for the end, and gives the exit code; -1 if it was a signal.
-    pub fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         let mut code = None;
         until("the command ends", || {
             code = self.child.try_wait().expect("it is ours");
@@ -164,12 +180,12 @@ impl Running {
         code.and_then(|code| code.code()).unwrap_or(-1)
     }
 
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(name, u64::from(self.child.id()));
     }
 }
@@ -181,31 +197,31 @@ impl Drop for Running {
 }
 
 /// Whether a process is there and is not just waiting to be forgotten.
-pub fn lives(process: u64) -> bool {
+pub(crate) fn lives(process: u64) -> bool {
     let output = Command::new("ps").args(["-o", "stat=", "-p", &process.to_string()]).output();
     let state = String::from_utf8(output.expect("`ps` is there").stdout).expect("UTF-8");
     !matches!(state.trim().chars().next(), None | Some('Z'))
 }
 
-pub fn signal(name: &str, process: u64) {
+pub(crate) fn signal(name: &str, process: u64) {
     let sent = Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
     assert!(sent.expect("`kill` is there").success(), "SIG{name} to {process}");
 }
 
 /// `jackfield run`, until it is dropped.
-pub struct Service<'a> {
+pub(crate) struct Service<'a> {
     place: &'a Place,
     running: Running,
     address: String,
 }
 
 impl<'a> Service<'a> {
-    pub fn start(place: &'a Place) -> Self {
+    pub(crate) fn start(place: &'a Place) -> Self {
         Self::started(place, &["run", "--plugins", "plugins", "--listen", "unix:host.sock"])
     }
 
     /// With a configuration, to which plugins and the socket are added where it has none.
-    pub fn start_with(place: &'a Place, configuration: &str, words: &[&str]) -> Self {
+    pub(crate) fn start_with(place: &'a Place, configuration: &str, words: &[&str]) -> Self {
         let plugins = if configuration.contains("plugins =") { "" } else { "plugins = ['plugins']\n" };
         let listen = if configuration.contains("listen =") { "" } else { "listen = ['unix:host.sock']\n" };
         place.write("jackfield.toml", &format!("{plugins}{listen}{configuration}"));
@@ -224,32 +240,32 @@ impl<'a> Service<'a> {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.address.clone()
     }
 
     /// Runs a command that asks it.
-    pub fn run(&self, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, words: &[&str]) -> Run {
         self.place.run_in(&[&["--host", &*self.address], words].concat(), &[])
     }
 
     /// Starts a command that asks it.
-    pub fn spawn(&self, words: &[&str]) -> Running {
+    pub(crate) fn spawn(&self, words: &[&str]) -> Running {
         let mut command = self.place.command(&[&["--host", &*self.address], words].concat());
         command.stdout(Stdio::piped());
         Running::new(command, |child| Box::new(child.stdout.take().expect("piped")))
     }
 
     /// Waits for a line of its log.
-    pub fn line_with(&mut self, part: &str) -> String {
+    pub(crate) fn line_with(&mut self, part: &str) -> String {
         self.running.line_with(part)
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         self.running.signal(name);
     }
 
-    pub fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         self.running.wait()
     }
 }

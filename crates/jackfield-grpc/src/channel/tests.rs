@@ -229,3 +229,74 @@ async fn a_server_that_stops_finishes_what_it_began() {
     assert_eq!(timeout(SOON, answers.message()).await.expect("soon").expect("no error"), None);
     assert_eq!(&*timeout(SOON, met.channel.closed()).await.expect("soon"), "the connection was closed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_on_a_sink_come_in_order_whoever_writes_them() {
+    let met = meet().await;
+    let (opening, sink) = met.channel.with_sink::<Tell>();
+    let (dropped, mut drops) = mpsc::unbounded_channel();
+    let pumped = Arc::clone(&sink);
+    let pump = tokio::spawn(async move { pumped.pump().await });
+    let send = |id: u64, bytes: usize, here: bool| {
+        let request = ChannelRequest { id, arguments: vec![7; bytes].into(), ..Default::default() };
+        sink.send(&request, Tell(dropped.clone()), here);
+    };
+    // The call has not begun: it waits.
+    send(1, 10, true);
+    assert!(drops.try_recv().is_err());
+    let mut client = PluginClient::new(opening);
+    let answers = timeout(SOON, client.channel(stream::empty())).await.expect("soon").expect("an answer");
+    let mut answers = answers.into_inner();
+    let mut comes = async |id: u64| {
+        let answer = timeout(SOON, answers.message()).await.expect("soon").expect("an answer").expect("not the end");
+        assert_eq!(answer.id, id);
+    };
+    comes(1).await;
+    for id in 2..1000 {
+        send(id, 100, id % 3 > 0);
+        comes(id).await;
+    }
+    // More than every window, and small ones behind it.
+    for id in 1000..1010 {
+        send(id, if id % 2 == 0 { 20 << 20 } else { 10 }, id % 3 > 0);
+    }
+    for id in 1000..1010 {
+        comes(id).await;
+    }
+    for _ in 1..1010 {
+        timeout(SOON, drops.recv()).await.expect("soon").expect("it is not kept any longer");
+    }
+    sink.close();
+    timeout(SOON, pump).await.expect("soon").expect("it ends");
+    send(1010, 10, true);
+    timeout(SOON, drops.recv()).await.expect("soon").expect("nobody takes it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_threads_send_on_one_sink() {
+    const EACH: u64 = 500;
+    let met = meet().await;
+    let (opening, sink) = met.channel.with_sink::<()>();
+    let pumped = Arc::clone(&sink);
+    tokio::spawn(async move { pumped.pump().await });
+    let mut client = PluginClient::new(opening);
+    let answers = timeout(SOON, client.channel(stream::empty())).await.expect("soon").expect("an answer");
+    let mut answers = answers.into_inner();
+    let threads = (0..4).map(|thread| {
+        let sink = Arc::clone(&sink);
+        std::thread::spawn(move || {
+            for number in 0..EACH {
+                sink.send(&ChannelRequest { id: thread * EACH + number, ..Default::default() }, (), true);
+            }
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let mut next = [0; 4];
+    for _ in 0..4 * EACH {
+        let answer = timeout(SOON, answers.message()).await.expect("soon").expect("an answer").expect("not the end");
+        let (thread, number) = (answer.id / EACH, answer.id % EACH);
+        assert_eq!(number, next[thread as usize], "of one thread they come in order");
+        next[thread as usize] += 1;
+    }
+    threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+}

@@ -10,6 +10,9 @@ const LENGTH_BYTES_MAX: usize = 10;
 /// Bytes of a length that are read here. Longer ones are those of 256 MiB and more.
 const LENGTH_BYTES_READ: usize = 4;
 
+/// Most bytes that are copied piece by piece.
+const SHORT_BYTES: usize = 64;
+
 /// A length, as it is written: in pieces of seven bits, the lowest first.
 pub(crate) struct Length {
     bytes: [u8; LENGTH_BYTES_MAX],
@@ -44,8 +47,29 @@ impl Deref for Length {
 pub(crate) fn write(content: &[u8], out: &mut Vec<u8>) {
     let length = Length::of(content.len());
     out.reserve(length.len() + content.len());
-    out.extend_from_slice(&length);
-    out.extend_from_slice(content);
+    append(&length, out);
+    append(content, out);
+}
+
+/// A copy of these bytes.
+#[inline]
+pub(crate) fn owned(bytes: &[u8]) -> Vec<u8> {
+    let mut owned = Vec::with_capacity(bytes.len());
+    append(bytes, &mut owned);
+    owned
+}
+
+/// Appends bytes. In WebAssembly a copy of a length that is not known when it is compiled is an instruction that its
+/// runtime makes a call of, which takes longer than to copy a few bytes.
+#[inline]
+fn append(bytes: &[u8], out: &mut Vec<u8>) {
+    if cfg!(target_family = "wasm") && bytes.len() <= SHORT_BYTES {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| out.extend_from_slice(word));
+        rest.iter().for_each(|byte| out.push(*byte));
+    } else {
+        out.extend_from_slice(bytes);
+    }
 }
 
 /// The content that fills `bytes` exactly, with its length before it. None if it does not, or is very long:

@@ -2,6 +2,9 @@
 //!
 //! A unary call of gRPC costs a stream of HTTP/2 each; here a call is a message on a stream that is there
 //! already, for about a quarter of the price. Answers come in any order.
+//!
+//! A call that is alone is written to the socket by the thread that makes it: what a call costs is mostly threads
+//! that wake each other. Calls that overlap are left to the connection's task, which writes many at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jackfield_grpc::channel::Channel;
+use jackfield_grpc::channel::{Channel, Opening, Sink};
 use jackfield_grpc::pb::ANSWER_BYTES_MAX;
 use jackfield_grpc::pb::jackfield::channel_request::Kind;
 use jackfield_grpc::pb::jackfield::channel_response::Outcome;
@@ -22,8 +25,6 @@ use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::Sleep;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status};
 
 use super::end::why;
@@ -35,13 +36,13 @@ use crate::room::Taken;
 /// Room for what a message has beside its value.
 const ENVELOPE_BYTES: usize = 4096;
 
-/// A message that waits to be sent, and the room that it takes up until then. A call that is given up leaves its
-/// message behind: a plugin that reads nothing must not fill our memory with those.
-type Queued = (ChannelRequest, Option<Arc<Taken>>);
+/// The room that a message takes up until it is sent. A call that is given up leaves its message behind: a plugin
+/// that reads nothing must not fill our memory with those.
+type Held = Option<Arc<Taken>>;
 
 /// The stream, with the calls on it.
 pub(super) struct Lane {
-    requests: UnboundedSender<Queued>,
+    requests: Arc<Sink<Held>>,
     pending: Pending,
     next_id: AtomicU64,
     answer_bytes_max: usize,
@@ -51,13 +52,14 @@ impl Lane {
     /// Opens the stream. What is sent before the plugin has taken it waits.
     pub(super) fn open(channel: &Channel, answer_bytes_max: usize, end: End, runtime: &Handle) -> Arc<Self> {
         // Not bounded here: each call has taken room before it is sent.
-        let (requests, outgoing) = mpsc::unbounded_channel();
+        let (opening, requests) = channel.with_sink();
+        let pumped = Arc::clone(&requests);
+        runtime.spawn(async move { pumped.pump().await });
         let lane = Arc::new(Self { requests, pending: Pending::new(), next_id: AtomicU64::new(1), answer_bytes_max });
-        let client = PluginClient::new(channel.clone())
+        let client = PluginClient::new(opening)
             .max_encoding_message_size(usize::MAX)
             .max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
-        let outgoing = UnboundedReceiverStream::new(outgoing).map(|(request, _): Queued| request);
-        runtime.spawn(Arc::clone(&lane).read(client, outgoing, end));
+        runtime.spawn(Arc::clone(&lane).read(client, end));
         lane
     }
 
@@ -87,21 +89,17 @@ impl Lane {
         room: Taken,
     ) -> Result<Call, Cause> {
         let id = request.id;
-        let (answered, _) = self.pending.add(id)?;
+        let (answered, waiting) = self.pending.add(id)?;
         // If the stream is over, the answer says why, as soon as that is known.
         let room = Arc::new(room);
-        let _ = self.requests.send((request, Some(Arc::clone(&room))));
+        self.requests.send(&request, Some(Arc::clone(&room)), waiting == 1);
         Ok(Call { id, encoding, answered, lane: Arc::clone(self), over: false, _room: room })
     }
 
     /// Reads answers to the end of the stream; then ends every call.
-    async fn read(
-        self: Arc<Self>,
-        mut client: PluginClient<Channel>,
-        outgoing: impl Stream<Item = ChannelRequest> + Send + 'static,
-        end: End,
-    ) {
-        let mut request = Request::new(outgoing);
+    async fn read(self: Arc<Self>, mut client: PluginClient<Opening<Held>>, end: End) {
+        // What is sent goes another way.
+        let mut request = Request::new(tokio_stream::empty());
         request.metadata_mut().insert(ANSWER_BYTES_MAX, self.answer_bytes_max.into());
         let ended = match client.channel(request).await {
             Ok(answers) => {
@@ -116,6 +114,7 @@ impl Lane {
             }
             Err(status) => Some(status),
         };
+        self.requests.close();
         self.pending.end(end.why(ended).await);
     }
 
@@ -182,7 +181,7 @@ impl Drop for Call {
         }
         self.lane.pending.forget(self.id);
         let cancel = ChannelRequest { id: self.id, kind: Kind::Cancel.into(), ..ChannelRequest::default() };
-        let _ = self.lane.requests.send((cancel, None));
+        self.lane.requests.send(&cancel, None, false);
     }
 }
 

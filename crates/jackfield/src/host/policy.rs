@@ -4,10 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use jackfield_protocol::runner::Profile;
+#[cfg(all(feature = "native", feature = "process"))]
+use tokio::runtime::Handle;
 
 use super::HostBuilder;
+#[cfg(all(feature = "native", feature = "process"))]
+use crate::error::LoadError;
 use crate::manifest::{Isolation, Manifest, MechanismKind};
 use crate::mechanism::Confine;
+#[cfg(all(feature = "native", feature = "process"))]
+use crate::mechanism::{Spec, Started};
 
 impl HostBuilder {
     /// How far programs are shut in whose manifest has no `[sandbox]`. Default: not at all.
@@ -81,4 +87,15 @@ impl Policy {
             cgroup: self.cgroup.clone(),
         }
     }
+}
+
+/// Starts a library in a process of its own: the copy that was checked, hosted by the runner.
+#[cfg(all(feature = "native", feature = "process"))]
+pub(super) async fn isolated(mut spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
+    let copied = runtime.spawn_blocking(move || {
+        spec.entry = crate::native::copy_for_runner(&spec)?;
+        Ok::<_, crate::native::LibraryError>(spec)
+    });
+    let spec = copied.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok(crate::process::start(&spec, runtime).await?)
 }

@@ -17,6 +17,7 @@ use super::error::{Fault, ManifestProblem};
 /// fs.read = { "/data" = "data" }
 /// fs.write = { "/out" = "/var/lib/out" }
 /// net.hosts = ["api.example.org", "*.example.org", "localhost:8080"]
+/// host_functions = ["kv_read"]
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,6 +35,11 @@ pub struct Grants {
     /// A name, an address, `*.` and a name for all below it, or `*` for all; each with `:` and a port,
     /// or for every port. In lower case here.
     pub hosts: Vec<String>,
+    /// `host_functions`: functions of the application's that an Extism plugin may import, by name; where the
+    /// application offers one in another module than `extism:host/user`, `module.name`. Default: none.
+    ///
+    /// One that this host does not offer grants nothing, and is no mistake until the plugin imports it.
+    pub host_functions: Vec<String>,
 }
 
 impl Grants {
@@ -49,7 +55,7 @@ impl Grants {
 
     /// Reads the table of a manifest that lies in `directory`.
     pub(super) fn read(written: Named, directory: &Path) -> Result<Self, Fault> {
-        let mut keys = Keys::new("sandbox.", written.table()?, &["fs", "net"])?;
+        let mut keys = Keys::new("sandbox.", written.table()?, &["fs", "net", "host_functions"])?;
         let mut grants = Self::default();
         if let Some(fs) = keys.take("fs") {
             let mut fs = Keys::new("sandbox.fs.", fs.table()?, &["read", "write"])?;
@@ -62,6 +68,11 @@ impl Grants {
             let mut net = Keys::new("sandbox.net.", net.table()?, &["hosts"])?;
             let hosts = net.take("hosts").map(Named::list).transpose()?.unwrap_or_default();
             grants.hosts = hosts.iter().map(host).collect::<Result<_, _>>()?;
+        }
+        if let Some(functions) = keys.take("host_functions") {
+            let functions = functions.list()?;
+            let names = functions.iter().map(|function| function.text().map(str::to_owned));
+            grants.host_functions = names.collect::<Result<_, _>>()?;
         }
         Ok(grants)
     }

@@ -7,8 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::MechanismKind;
 use super::document::{Keys, Named, Table};
 use super::error::{Fault, ManifestError};
+use super::lifecycle::LifecycleSpec;
 use super::limits::LimitsSpec;
 use crate::log::LogLevel;
 
@@ -50,6 +52,8 @@ pub struct ServiceConfig {
     pub log_level: Option<LogLevel>,
     /// `[limits]`: for plugins whose manifests say nothing else, as far as their mechanisms have a use for them.
     pub limits: LimitsSpec,
+    /// `[lifecycle]` and `[reload]`: the same for what happens when a plugin dies, idles, or is replaced.
+    pub lifecycle: LifecycleSpec,
 }
 
 impl ServiceConfig {
@@ -73,14 +77,25 @@ impl ServiceConfig {
     }
 
     fn from_table(table: Table, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 8] =
-            ["plugins", "listen", "token_file", "state_dir", "cache_dir", "watch", "log", "limits"];
+        const KEYS: [&str; 10] = [
+            "plugins",
+            "listen",
+            "token_file",
+            "state_dir",
+            "cache_dir",
+            "watch",
+            "log",
+            "limits",
+            "lifecycle",
+            "reload",
+        ];
         let mut keys = Keys::new("", table, &KEYS)?;
         let path = |written: &Named| path(directory, written);
         let plugins = super::list(keys.take("plugins"), path)?;
         let listen = super::list(keys.take("listen"), |written| address(directory, written))?;
         let mut one_path = |key| keys.take(key).as_ref().map(path).transpose();
-        let (token_file, state_dir, cache_dir) = (one_path("token_file")?, one_path("state_dir")?, one_path("cache_dir")?);
+        let (token_file, state_dir, cache_dir) =
+            (one_path("token_file")?, one_path("state_dir")?, one_path("cache_dir")?);
         let watch = keys.take("watch").map(|watch| watch.boolean()).transpose()?;
         let (mut log_format, mut log_level) = (None, None);
         if let Some(log) = keys.take("log") {
@@ -90,7 +105,11 @@ impl ServiceConfig {
         }
         let limits = keys.take("limits").map(|limits| LimitsSpec::read_for_all(limits.table()?));
         let limits = limits.transpose()?.unwrap_or_default();
-        Ok(Self { plugins, listen, token_file, state_dir, cache_dir, watch, log_format, log_level, limits })
+        let mut table = |key| keys.take(key).map(Named::table).transpose();
+        let (lifecycle, reload) = (table("lifecycle")?, table("reload")?);
+        // A program has a use for all of them; whoever has none passes over it.
+        let lifecycle = LifecycleSpec::read(lifecycle, reload, MechanismKind::Process)?;
+        Ok(Self { plugins, listen, token_file, state_dir, cache_dir, watch, log_format, log_level, limits, lifecycle })
     }
 }
 
@@ -235,10 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
-        check(
-            "plugin = ['a']",
-            expect!["DIR/jackfield.toml:1:1: unknown key `plugin`; did you mean `plugins`?"],
-        );
+        check("plugin = ['a']", expect!["DIR/jackfield.toml:1:1: unknown key `plugin`; did you mean `plugins`?"]);
         check("plugins = 'a'", expect![[r#"DIR/jackfield.toml:1:11: `plugins` is a list, got the string "a""#]]);
         check("plugins = ['']", expect!["DIR/jackfield.toml:1:12: `plugins[0]`: an empty path"]);
         check(
@@ -261,6 +277,12 @@ mod tests {
             ]],
         );
         check("watch = 1", expect!["DIR/jackfield.toml:1:9: `watch` is true or false, got the integer 1"]);
+        check(
+            "[lifecycle]\nrestart = 'sometimes'",
+            expect![[
+                r#"DIR/jackfield.toml:2:11: `lifecycle.restart`: "sometimes" is none of `never`, `on-failure`, `always`"#
+            ]],
+        );
         check(
             "[limits]\nanswer_bytes = 0",
             expect!["DIR/jackfield.toml:2:16: `limits.answer_bytes`: 0 bytes; the least is 1"],

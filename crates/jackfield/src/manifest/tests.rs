@@ -124,6 +124,7 @@ fn a_manifest_says_all_there_is_to_say() {
                 read: {},
                 write: {},
                 hosts: [],
+                host_functions: [],
             },
             confinement: Confinement {
                 profile: None,
@@ -529,15 +530,16 @@ fn instances_are_shared_or_fresh_or_pooled() {
 #[test]
 #[cfg(unix)]
 fn a_sandbox_grants_directories_and_hosts_and_nothing_else() {
-    check_wasm("", "sandbox", expect!["Grants { read: {}, write: {}, hosts: [] }"]);
+    check_wasm("", "sandbox", expect!["Grants { read: {}, write: {}, hosts: [], host_functions: [] }"]);
     check_wasm(
         "[sandbox]
         fs.read = { '/data/' = 'data', '/usr' = '/usr/.' }
         fs.write = { '/' = '../beside' }
-        net.hosts = ['A.example.org', '*.b.org:443', '[::1]:80', '*']",
+        net.hosts = ['A.example.org', '*.b.org:443', '[::1]:80', '*']
+        host_functions = ['kv_read', 'acme.pay']",
         "sandbox",
         expect![[
-            r#"Grants { read: {"/data": "…/p/data", "/usr": "/usr"}, write: {"/": "…/beside"}, hosts: ["a.example.org", "*.b.org:443", "[::1]:80", "*"] }"#
+            r#"Grants { read: {"/data": "…/p/data", "/usr": "/usr"}, write: {"/": "…/beside"}, hosts: ["a.example.org", "*.b.org:443", "[::1]:80", "*"], host_functions: ["kv_read", "acme.pay"] }"#
         ]],
     );
     check_wasm(

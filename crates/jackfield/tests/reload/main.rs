@@ -24,7 +24,7 @@ macro_rules! each_mechanism {
         mod $name {
             use super::*;
 
-            async fn case($mechanism: Mechanism) $body
+            async fn case($mechanism: $crate::suite::Mechanism) $body
 
             $crate::each_mechanism! { @run
                 native "native" Native, process "process" Process, grpc "grpc" Grpc, grpc_unary "grpc" GrpcUnary,
@@ -36,7 +36,7 @@ macro_rules! each_mechanism {
         #[cfg(feature = $feature)]
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            case(Mechanism::$mechanism).await;
+            case($crate::suite::Mechanism::$mechanism).await;
         }
     )*};
 }

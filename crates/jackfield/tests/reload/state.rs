@@ -36,7 +36,7 @@ each_mechanism! {
         assert_eq!(plugin.count().await, Ok(1));
         put(&plugins, mechanism, "1", Mode::OtherSchema);
         let error = in_time(host.reload("p")).await.expect_err("another schema");
-        says(&chain(&error), &["`p`", "state", "`1` takes schema 2, not 1"]);
+        says(&chain(&error), &["`p`", "the state was not handed over", "`1` takes schema 2, not 1"]);
         assert_eq!(plugin.count().await, Ok(2));
         assert_eq!(plugin.version().await, Ok("0".into()));
     }
@@ -49,11 +49,11 @@ each_mechanism! {
         assert_eq!(plugin.count().await, Ok(1));
         put(&plugins, mechanism, "1", Mode::Ok);
         let error = in_time(host.reload("p")).await.expect_err("no state");
-        says(&chain(&error), &["`p`", "state", "`0` cannot export its state"]);
+        says(&chain(&error), &["`p`", "the state was not handed over", "`0` cannot export its state"]);
         assert_eq!(plugin.count().await, Ok(2));
     }
 
-    /// Calls wait while the state is on its way: one that came between would be counted by the old one alone.
+    // Calls wait while the state is on its way: one that came between would be counted by the old one alone.
     async fn no_count_is_lost_or_given_twice_while_the_state_moves(mechanism) {
         const RELOADS: u64 = 6;
         const CALLS: u64 = 500;

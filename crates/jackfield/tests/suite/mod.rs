@@ -28,7 +28,7 @@ use jackfield::{CallError, Client, Encoding, Host, HostBuilder, Manifest};
 use tempfile::TempDir;
 
 /// Time in which anything that is waited for happens. Only a broken build needs it.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How a fixture is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,7 +103,7 @@ impl Plugin {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi)
             .map_err(|error| WasmError::Engine { what: format!("{error:#}") })?;
-        let pre = imports::link(&linker, module)?;
+        let pre = imports::link(&linker, module, spec)?;
         Ok(Self { pre, spec: Arc::new(spec.clone()), methods: Arc::default() })
     }
 

@@ -388,7 +388,7 @@ fn gives(ty: &FuncType) -> Option<Gives> {
     }
 }
 
-fn signature(ty: &FuncType) -> String {
+pub(super) fn signature(ty: &FuncType) -> String {
     let list = |types: &mut dyn Iterator<Item = ValType>| types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ");
     match ty.results().len() {
         0 => format!("({})", list(&mut ty.params())),

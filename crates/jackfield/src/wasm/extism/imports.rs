@@ -3,12 +3,14 @@
 use wasmtime::{InstancePre, Linker, Module};
 
 use super::super::WasmError;
-use super::{ENV, USER};
+use super::{ENV, user};
+use crate::mechanism::Spec;
 
 /// Links a module, or names everything that is missing.
 pub(in super::super) fn link<T: Send + 'static>(
     linker: &Linker<T>,
     module: &Module,
+    spec: &Spec,
 ) -> Result<InstancePre<T>, WasmError> {
     let mut missing: Vec<(&str, &str)> = Vec::new();
     // What can be defined beside all that is offered is not among it.
@@ -22,7 +24,10 @@ pub(in super::super) fn link<T: Send + 'static>(
         // What is left to be wrong is a type.
         return linker.instantiate_pre(module).map_err(|error| WasmError::Describe { what: format!("{error:#}") });
     }
-    let mut hints: Vec<&str> = missing.iter().filter_map(|(module, name)| hint(module, name)).collect();
+    let hint = |(module, name): &(&str, &str)| {
+        user::hint(spec, module, name).or_else(|| hint(module, name).map(str::to_owned))
+    };
+    let mut hints: Vec<String> = missing.iter().filter_map(hint).collect();
     hints.dedup();
     let missing: Vec<_> = missing.iter().map(|(module, name)| format!("`{name}` of `{module}`")).collect();
     let hint = hints.iter().map(|hint| format!("; {hint}")).collect();
@@ -36,7 +41,6 @@ pub(super) fn wants_http(module: &Module) -> bool {
 
 fn hint(module: &str, name: &str) -> Option<&'static str> {
     Some(match (module, name) {
-        (USER, _) => "functions of `extism:host/user` are an application's own, and this one has none",
         (ENV, _) => "the plugin was built for a later Extism than this host knows",
         ("env", "abort") => "`abort` is AssemblyScript's: compile with `--use abort=`",
         ("env", _) => "what is imported from `env` was left undefined when the module was linked",

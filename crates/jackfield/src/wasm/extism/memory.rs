@@ -7,6 +7,8 @@
 //! that were freed. That is enough for what guests do in one call, and each step costs the same however
 //! many blocks there are.
 
+use crate::host_function::Blocks;
+
 /// Offset of the first byte: 0 is null.
 const FIRST: u64 = 8;
 
@@ -128,6 +130,12 @@ impl Memory {
         block.and_then(|block| self.bytes.get(block.start..block.start + block.len)).unwrap_or_default()
     }
 
+    /// The same, to be written to.
+    fn block_mut(&mut self, handle: u64) -> Option<&mut [u8]> {
+        let block = self.blocks[self.find(handle)?];
+        self.bytes.get_mut(block.start..block.start + block.len)
+    }
+
     /// A range, of blocks or not.
     pub(super) fn range(&self, at: u64, len: u64) -> Result<&[u8], OutOfRange> {
         if len == 0 {
@@ -196,6 +204,28 @@ impl Memory {
     #[cold]
     fn out_of_range(&self, at: u64, len: u64) -> OutOfRange {
         OutOfRange { at, len, bytes: self.bytes.len() }
+    }
+}
+
+impl Blocks for Memory {
+    fn block(&self, handle: u64) -> Option<&[u8]> {
+        self.find(handle).map(|_| self.block(handle))
+    }
+
+    fn block_mut(&mut self, handle: u64) -> Option<&mut [u8]> {
+        self.block_mut(handle)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Option<u64> {
+        self.put(bytes)
+    }
+
+    fn free(&mut self, handle: u64) {
+        self.free(handle);
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bytes_max()
     }
 }
 

@@ -9,9 +9,8 @@
 //!
 //! Guaranteed: an offset, a length or a handle that a guest names is checked before a byte is touched; the
 //! memory that lies with the host is bounded by `memory_bytes`; HTTP goes where the manifest says and nowhere
-//! else, and a slow server keeps no thread of the application's.
-//!
-//! Not here: functions of the application's own (`extism:host/user`), of which there are none yet.
+//! else, and a slow server keeps no thread of the application's; of the functions of the application's own
+//! (`extism:host/user`) it gets those that its manifest grants (`user.rs`).
 
 mod direct;
 mod exports;
@@ -21,6 +20,7 @@ mod http;
 pub(super) mod imports;
 mod memory;
 mod state;
+mod user;
 
 use std::sync::{Arc, OnceLock};
 
@@ -43,7 +43,7 @@ pub(super) use state::State;
 pub(super) const ENV: &str = "extism:host/env";
 
 /// The module that it imports functions of an application from.
-pub(super) const USER: &str = "extism:host/user";
+pub(super) use crate::host_function::NAMESPACE as USER;
 
 /// The export by which a module of our SDK says what it is.
 pub(super) const ABOUT: &str = "jackfield_about";
@@ -65,7 +65,7 @@ struct Shared {
     exports: Exports,
     /// Which function is which, once it is described.
     described: OnceLock<Described>,
-    /// All that it imports are functions of Extism that never wait.
+    /// Nothing that it imports waits.
     alone: bool,
 }
 
@@ -96,10 +96,12 @@ impl Plugin {
         if module.imports().any(|import| import.module().starts_with("wasi")) {
             wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi).map_err(own)?;
         }
-        let pre = imports::link(&linker, module)?;
-        let alone = module.imports().all(|import| import.module() == ENV && import.name() != "http_request");
+        let linked = user::add(&mut linker, module, spec)?;
+        let pre = imports::link(&linker, module, spec)?;
+        let http = imports::wants_http(module);
+        let alone = !http && !linked.waits && module.imports().all(|import| !import.module().starts_with("wasi"));
         let shared = Shared { exports: Exports::of(module), described: OnceLock::new(), alone };
-        Ok(Self { pre, state: State::new(spec, imports::wants_http(module)), shared: Arc::new(shared) })
+        Ok(Self { pre, state: State::new(spec, http || linked.any), shared: Arc::new(shared) })
     }
 
     /// What the store of each instance begins with.

@@ -28,7 +28,7 @@ pub(in super::super) struct State {
     variables: BTreeMap<Vec<u8>, Vec<u8>>,
     variables_bytes: usize,
     pub(super) response: Response,
-    /// When the call has to be over; known only where HTTP is asked for.
+    /// When the call has to be over; known only where the guest may wait for its host.
     pub(super) until: Option<Instant>,
 }
 
@@ -37,10 +37,10 @@ pub(in super::super) struct State {
 pub(super) struct Settings {
     pub(super) config: BTreeMap<String, String>,
     pub(super) log_bytes_max: u64,
-    /// Time for HTTP before the first call.
+    /// Time before the first call.
     start_timeout: Duration,
-    /// Whether it asks for HTTP.
-    http: bool,
+    /// Whether it asks for HTTP, or for functions of the application's: what looks at the time.
+    waits: bool,
     #[cfg(feature = "wasm-http")]
     pub(super) agent: super::http::Agent,
 }
@@ -61,12 +61,12 @@ pub(super) struct Full {
 }
 
 impl State {
-    pub(super) fn new(spec: &Spec, http: bool) -> Self {
+    pub(super) fn new(spec: &Spec, waits: bool) -> Self {
         let settings = Settings {
             config: spec.wasm.config.clone(),
             log_bytes_max: spec.limits.log_bytes_max,
             start_timeout: spec.limits.start_timeout,
-            http,
+            waits,
             #[cfg(feature = "wasm-http")]
             agent: super::http::Agent::new(spec),
         };
@@ -81,7 +81,7 @@ impl State {
         self.input.extend_from_slice(input);
         self.output = (0, 0);
         self.error = None;
-        if self.settings.http {
+        if self.settings.waits {
             self.response = Response::default();
             self.until = Instant::now().checked_add(timeout.unwrap_or(self.settings.start_timeout));
         }

@@ -613,6 +613,8 @@ async fn what_a_module_of_the_sdk_claims_is_checked() {
     );
 }
 
+mod user;
+
 #[cfg(not(feature = "wasm-http"))]
 #[tokio::test]
 async fn a_host_without_http_says_so() {
