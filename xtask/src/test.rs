@@ -35,6 +35,10 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--features", run::FEATURES]).args(rest);
     cargo.env("JACKFIELD_SKIPS", report.skips_file());
     cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
+    cargo.env(
+        "JACKFIELD_RUNNER",
+        paths::target().join("release/jackfield-runner").with_extension(std::env::consts::EXE_EXTENSION),
+    );
     // Without it a test says that it was left out.
     if let Ok(library) = extism::library() {
         cargo.env(extism::VARIABLE, library);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use jackfield::{Address, Lifecycle, Limits, LogFormat, LogLevel, ServiceConfig};
+use jackfield::{Address, Lifecycle, Limits, LogFormat, LogLevel, MechanismKind, ServiceConfig};
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
@@ -99,8 +99,10 @@ impl Settings {
 
     fn json(&self) -> Value {
         let path = |path: &PathBuf| path.display().to_string();
-        let limits: Map<_, _> =
-            limits(&self.limits).map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        let limits: Map<_, _> = limits(&self.limits, MechanismKind::Wasm)
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect();
         json!({
             "plugins": self.plugins.iter().map(path).collect::<Vec<_>>(),
             "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),

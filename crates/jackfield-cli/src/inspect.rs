@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use jackfield::{
-    Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, PluginInfo, ReloadSpec, ServiceInfo, State, Status,
-    rfc3339,
+    Enforced, Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, MechanismKind, PluginInfo, ReloadSpec,
+    ServiceInfo, State, Status, rfc3339,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -56,6 +56,9 @@ pub(crate) struct View {
     limits: BTreeMap<String, Value>,
     /// The limits that its mechanism cannot enforce, with the reason.
     not_enforced: BTreeMap<String, String>,
+    /// What keeps its process in bounds, by which means, and what is not in force and why.
+    #[serde(default)]
+    enforced: Vec<Enforced>,
     /// Calls by the way they ended.
     calls: BTreeMap<String, u64>,
 }
@@ -86,10 +89,14 @@ pub(crate) struct MethodView {
 
 impl View {
     pub(crate) fn of(info: &PluginInfo) -> Self {
-        let not_enforced =
-            info.mechanism.unenforced().iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
+        // A native plugin with a process of its own is limited as a program is.
+        let limited_as = match (info.mechanism, info.process) {
+            (MechanismKind::Native, Some(_)) => MechanismKind::Process,
+            (mechanism, _) => mechanism,
+        };
+        let not_enforced = limited_as.unenforced().iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned()));
         let not_enforced: BTreeMap<_, _> = not_enforced.collect();
-        let limits = limits(&info.limits);
+        let limits = limits(&info.limits, limited_as);
         let calls = Status::ALL.map(|status| (status.as_str(), info.calls.ended(status)));
         Self {
             name: info.name.clone(),
@@ -116,6 +123,7 @@ impl View {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             not_enforced,
+            enforced: info.enforced.clone(),
             calls: calls
                 .into_iter()
                 .filter(|(_, count)| *count > 0)
@@ -163,6 +171,10 @@ impl View {
         });
         let not = self.not_enforced.iter().map(|(name, why)| (&**name, format!("not enforced: {why}")));
         section(&mut text, in_force.chain(not));
+        if !self.enforced.is_empty() {
+            text += &format!("\n{}\n", paint.bold("process"));
+            self.enforced.iter().for_each(|enforced| text += &format!("  {}\n", plain(&enforced.to_string())));
+        }
         for interface in &self.interfaces {
             text.push('\n');
             interface.add_to(&mut text, paint);
@@ -291,7 +303,12 @@ pub(crate) fn reload(reload: &ReloadSpec) -> Value {
 }
 
 /// The limits by their names in a manifest.
-pub(crate) fn limits(limits: &Limits) -> [(&'static str, Value); 13] {
+pub(crate) fn limits(limits: &Limits, limited_as: MechanismKind) -> [(&'static str, Value); 20] {
+    let process = &limits.process;
+    let memory = match limited_as {
+        MechanismKind::Wasm => Some(limits.memory_bytes_max),
+        _ => process.memory,
+    };
     [
         ("start_timeout", written(limits.start_timeout).into()),
         ("call_timeout", written(limits.call_timeout).into()),
@@ -299,7 +316,14 @@ pub(crate) fn limits(limits: &Limits) -> [(&'static str, Value); 13] {
         ("answer_bytes", json!(limits.answer_bytes_max)),
         ("calls_in_flight", json!(limits.calls_in_flight_max)),
         ("call_bytes_in_flight", json!(limits.call_bytes_in_flight_max)),
-        ("memory", json!(limits.memory_bytes_max)),
+        ("on_timeout", limits.on_timeout.as_str().into()),
+        ("memory", json!(memory)),
+        ("address_space", json!(process.address_space)),
+        ("cpu_time", process.cpu_time.map(|seconds| format!("{seconds}s")).into()),
+        ("cpu_rate", process.cpu_rate.map(|thousandths| format!("{}%", thousandths / 10)).into()),
+        ("processes", json!(process.processes)),
+        ("files", json!(process.files)),
+        ("file_size", json!(process.file_size)),
         ("table_elements", json!(limits.table_elements_max)),
         ("stack", json!(limits.stack_bytes_max)),
         ("fuel", json!(limits.fuel_max)),
@@ -387,6 +411,7 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
             not_enforced: [("stop_grace".to_owned(), "a reason".to_owned())].into(),
+            enforced: Vec::new(),
             calls: [("ok".to_owned(), 3)].into(),
         }
     }
@@ -509,6 +534,7 @@ mod tests {
               "not_enforced": {
                 "stop_grace": "a reason"
               },
+              "enforced": [],
               "calls": {
                 "ok": 3
               }

@@ -26,6 +26,9 @@ pub mod life;
 pub mod message;
 pub mod native;
 pub mod protobuf;
+pub mod runner;
+#[doc(hidden)]
+pub mod turns;
 
 pub use call::{CallError, Status};
 pub use compare::{Comparison, Mismatch, compare};

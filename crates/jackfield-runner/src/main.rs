@@ -1,70 +1,91 @@
-//! `jackfield-runner exec PROGRAM [ARGUMENT …]`: prepares this process, then becomes the program.
+//! `jackfield-runner MODE ORDERS -- FILE [ARGUMENT …]`: puts this process under limits and into a sandbox,
+//! and then becomes the plugin.
 //!
-//! A host cannot prepare a child itself without forking its whole memory, which takes 64 ms in a host
-//! of 1 GiB where spawning takes a fraction of one. So it spawns this, which is small, and which
-//! - leads a session of its own, so that signals of the host's terminal are the host's,
-//! - dies when its parent thread dies (Linux), so that a killed host leaves nothing behind,
-//! - leaves no core dump, whose content nobody asked for.
+//! - `exec` becomes the program `FILE`.
+//! - `native` loads the shared library `FILE` and speaks for it on stdin and stdout, as a program with
+//!   the SDK would. What goes wrong in the library ends this process and no other.
 //!
-//! The host spawns it from a thread that lives as long as the plugin, since it is the thread whose
-//! death counts. Exit status 126: the program could not be run; 125: it could not be prepared.
+//! `ORDERS` is JSON (`jackfield_protocol::runner`), as is the report, which is the first line on stderr:
+//! what is in force, by which means. What is ordered and cannot be had ends the runner with 125 before
+//! anything of the plugin runs, unless the orders say `best_effort`. 126: the program could not be run.
 //!
-//! Not here yet: limits, sandbox, native libraries.
+//! Why a program of its own: a host cannot prepare a child without forking its whole memory, which takes
+//! 64 ms in a host of 1 GiB where spawning takes a fraction of one; and between fork and exec a process
+//! of many threads may not allocate, which Landlock and seccomp do.
+
+mod native;
+mod prepare;
+mod system;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use jackfield_protocol::runner::{EXIT_NOT_PREPARED, EXIT_NOT_RUN, ORDERS_VERSION, Orders, Report, Unenforced};
+
+const USAGE: &str = "usage: jackfield-runner exec|native ORDERS -- FILE [ARGUMENT …]";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (Some(mode), Some(program)) if mode == "exec" => become_program(&program, arguments.collect()),
-        _ => {
-            eprintln!("usage: jackfield-runner exec PROGRAM [ARGUMENT …]");
-            ExitCode::from(125)
-        }
+    let taken = [arguments.next(), arguments.next(), arguments.next(), arguments.next()];
+    let [Some(mode), Some(orders), Some(dashes), Some(file)] = taken else { return usage() };
+    let is_native = mode == "native";
+    if (mode != "exec" && !is_native) || dashes != "--" {
+        return usage();
+    }
+    let orders = match read(&orders) {
+        Ok(orders) => orders,
+        Err(why) => return not_prepared(Report::default(), "orders", why),
+    };
+    let prepared = match prepare::prepare(&orders, &file, is_native) {
+        Ok(prepared) => prepared,
+        Err((report, refused)) => return not_prepared(report, &refused.limit, refused.why),
+    };
+    eprint!("{}", prepared.report.to_line());
+    match is_native {
+        true => native::host(&file),
+        false => become_program(&prepared.program, &file, arguments.collect()),
     }
 }
 
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(EXIT_NOT_PREPARED)
+}
+
+fn read(orders: &OsString) -> Result<Orders, String> {
+    let text = orders.to_str().ok_or("the orders are not UTF-8")?;
+    let orders: Orders = serde_json::from_str(text).map_err(|error| format!("the orders cannot be read: {error}"))?;
+    match orders.version {
+        ORDERS_VERSION => Ok(orders),
+        other => Err(format!("the host gives orders of version {other}, this runner takes {ORDERS_VERSION}")),
+    }
+}
+
+fn not_prepared(mut report: Report, limit: &str, why: String) -> ExitCode {
+    report.version = ORDERS_VERSION;
+    report.refused = Some(Unenforced { limit: limit.to_owned(), why });
+    eprint!("{}", report.to_line());
+    ExitCode::from(EXIT_NOT_PREPARED)
+}
+
+/// Becomes the program, which sees `name` as its own.
 #[cfg(unix)]
-fn become_program(program: &OsString, arguments: Vec<OsString>) -> ExitCode {
+fn become_program(program: &OsString, name: &OsString, arguments: Vec<OsString>) -> ExitCode {
     use std::os::unix::process::CommandExt as _;
 
-    if let Err(error) = prepare() {
-        eprintln!("jackfield-runner: cannot prepare the process: {error}");
-        return ExitCode::from(125);
-    }
-    let error = std::process::Command::new(program).args(arguments).exec();
-    eprintln!("jackfield-runner: cannot run `{}`: {error}", program.to_string_lossy());
-    ExitCode::from(126)
+    let error = std::process::Command::new(program).arg0(name).args(arguments).exec();
+    eprintln!("jackfield-runner: cannot run `{}`: {error}", name.to_string_lossy());
+    ExitCode::from(EXIT_NOT_RUN)
 }
 
-#[cfg(unix)]
-fn prepare() -> rustix::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
-
-    // A leader of a process group cannot lead a new session; then the group is as good.
-    match setsid() {
-        Ok(_) | Err(rustix::io::Errno::PERM) => {}
-        Err(error) => return Err(error),
-    }
-    let none = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
-    setrlimit(Resource::Core, none)?;
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-
-        let parent = getppid();
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // A parent that died before the line above has sent no signal.
-        if getppid() != parent {
-            std::process::exit(125);
+/// Windows has no `exec`. The program runs as a child in the host's job object, which ends with the host.
+#[cfg(not(unix))]
+fn become_program(program: &OsString, name: &OsString, arguments: Vec<OsString>) -> ExitCode {
+    match std::process::Command::new(program).args(arguments).status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => {
+            eprintln!("jackfield-runner: cannot run `{}`: {error}", name.to_string_lossy());
+            ExitCode::from(EXIT_NOT_RUN)
         }
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn become_program(program: &OsString, _: Vec<OsString>) -> ExitCode {
-    eprintln!("jackfield-runner: cannot become `{}` on this platform", program.to_string_lossy());
-    ExitCode::from(125)
 }

@@ -1,5 +1,7 @@
 //! The host: finds plugins, loads them side by side, and hands them out.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
 use crate::reload::{self, Starter};
 use crate::supervise::Keeper;
+use policy::Policy;
 
 /// Plugins that are started at the same time. More would only wait for each other.
 const STARTS_AT_ONCE: usize = 16;
@@ -547,6 +550,7 @@ pub struct HostBuilder {
     encoding: Option<Encoding>,
     only: Option<String>,
     required: Vec<Capability>,
+    confine: Policy,
     #[cfg(feature = "wasm")]
     functions: Vec<crate::host_function::HostFunction>,
 }
@@ -682,6 +686,7 @@ impl HostBuilder {
         let loader = Arc::new(Loader {
             limits: self.limits,
             lifecycle: self.lifecycle,
+            confine: self.confine,
             required: self.required,
             cache_dir: self.cache_dir.unwrap_or_else(default_cache_dir),
             turns: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
@@ -760,6 +765,7 @@ fn rescan_when_told(begun: crate::watch::Beginning, inner: &Arc<Inner>) -> std::
 struct Loader {
     limits: Limits,
     lifecycle: Lifecycle,
+    confine: Policy,
     required: Vec<Capability>,
     cache_dir: PathBuf,
     turns: Arc<Semaphore>,
@@ -833,7 +839,9 @@ impl Loader {
         let manifest = found.manifest;
         let name = manifest.name.clone();
         // In our own process, a plugin may take us with it.
-        let shares_our_fate = matches!(manifest.mechanism, MechanismKind::Native | MechanismKind::Wasm);
+        let confine = self.confine.of(&manifest, &identity.source);
+        let shares_our_fate =
+            matches!(manifest.mechanism, MechanismKind::Native | MechanismKind::Wasm) && !confine.library;
         let spec = Spec {
             name: name.clone(),
             entry: manifest.entry.clone(),
@@ -856,6 +864,7 @@ impl Loader {
                 functions: Arc::clone(&self.functions),
             },
             grpc: manifest.grpc.clone(),
+            confine,
             log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
@@ -912,6 +921,10 @@ impl Starter for Arc<Loader> {
 #[allow(unused_variables, reason = "without mechanisms nothing is started")]
 async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
     match mechanism {
+        #[cfg(all(feature = "native", feature = "process"))]
+        MechanismKind::Native if spec.confine.library => policy::isolated(spec, runtime).await,
+        #[cfg(not(feature = "process"))]
+        MechanismKind::Native if spec.confine.library => Err(LoadError::NotBuiltIn { mechanism: "process" }),
         #[cfg(feature = "native")]
         MechanismKind::Native => {
             let loaded = runtime.spawn_blocking(move || crate::native::start(&spec)).await;

@@ -97,20 +97,23 @@ pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
     CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
     call::{Cause, Failure},
+    runner::{Enforced, ProcessLimits, Profile},
 };
 pub use life::{Rest, State};
 pub use lifecycle::{BreakerSpec, Canary, Lifecycle, ReloadSpec, Restart, Retry, UnknownSetting};
-pub use limits::Limits;
+pub use limits::{Limits, OnTimeout};
 pub use log::{LogLevel, LogLine, UnknownLogLevel};
 pub use manifest::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
 pub use manifest::{
-    Cookie, Grants, GrpcSpec, Instances, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest, ManifestError,
-    ManifestProblem, MechanismKind, PoolSpec, Position, Reattach, ReattachAddress, UnitError, UnknownMechanism,
-    WasmAbi, parse_duration,
+    Confinement, Cookie, Grants, GrpcSpec, Instances, Isolation, LifecycleSpec, LimitRefusal, LimitsSpec, Manifest,
+    ManifestError, ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
+    UnknownMechanism, WasmAbi, parse_duration,
 };
 pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
+#[cfg(any(feature = "process", feature = "grpc"))]
+pub use program::SandboxError;
 pub use quarantine::Quarantined;
 pub use state_dir::StateDir;
 

@@ -4,7 +4,10 @@
 //! each for which mechanism. A limit that a mechanism cannot enforce is refused when the plugin is
 //! loaded, so that none is believed to hold where it does not.
 
+use std::str::FromStr;
 use std::time::Duration;
+
+use jackfield_protocol::runner::ProcessLimits;
 
 /// The limits of one plugin.
 ///
@@ -45,6 +48,12 @@ pub struct Limits {
     /// it is refused. Enforced for
     /// `process` and `wasm`.
     pub call_bytes_in_flight_max: usize,
+    /// What becomes of a program whose call reached `call_timeout`. Default: it is told, and runs on.
+    pub on_timeout: OnTimeout,
+    /// What the operating system keeps of a program, and of a native plugin with a process of its own: memory,
+    /// processor time, processes, files. Default: nothing. One that cannot be kept is an error at load, unless
+    /// the manifest's `best_effort` names it. Enforced by the runner for `process`, `grpc` and isolated `native`.
+    pub process: ProcessLimits,
     /// Bytes of all linear memories of one instance together. Default: 256 MiB.
     ///
     /// Growing beyond it fails inside the plugin, as it does when memory is short. Enforced for `wasm`.
@@ -70,8 +79,63 @@ pub struct Limits {
     pub compile_timeout: Duration,
 }
 
+/// What becomes of a program whose call takes longer than it may. The call ends with `timeout` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnTimeout {
+    /// `"cancel"`: it is told that nobody waits any more, and its other calls go on.
+    #[default]
+    Cancel,
+    /// `"kill"`: it is killed, and its other calls end. For a plugin that hangs.
+    Kill,
+}
+
+impl OnTimeout {
+    /// `cancel`, `kill`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OnTimeout::Cancel => "cancel",
+            OnTimeout::Kill => "kill",
+        }
+    }
+}
+
+impl FromStr for OnTimeout {
+    type Err = UnknownOnTimeout;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOnTimeout> {
+        match text {
+            "cancel" => Ok(OnTimeout::Cancel),
+            "kill" => Ok(OnTimeout::Kill),
+            _ => Err(UnknownOnTimeout { name: text.to_owned() }),
+        }
+    }
+}
+
+/// An `on_timeout` that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is neither `cancel` nor `kill`")]
+pub struct UnknownOnTimeout {
+    name: String,
+}
+
 /// Most that `stack_bytes_max` may be: each instance that runs keeps a stack of this size.
 pub(crate) const STACK_BYTES_MAX: usize = 64 << 20;
+
+impl Limits {
+    /// The limits of its process that are set, by their names in a manifest.
+    pub(crate) fn in_force(&self) -> Vec<(&'static str, String)> {
+        let ProcessLimits { memory, address_space, cpu_time, cpu_rate: _, processes, files, file_size } = &self.process;
+        let set = [
+            ("memory", memory.or(*address_space).map(|bytes| format!("{bytes} bytes"))),
+            ("cpu", cpu_time.map(|seconds| format!("{seconds} s"))),
+            ("processes", processes.map(|processes| processes.to_string())),
+            ("files", files.map(|files| files.to_string())),
+            ("file_size", file_size.map(|bytes| format!("{bytes} bytes"))),
+        ];
+        set.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect()
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -82,6 +146,8 @@ impl Default for Limits {
             answer_bytes_max: 16 << 20,
             calls_in_flight_max: 256,
             call_bytes_in_flight_max: 64 << 20,
+            on_timeout: OnTimeout::Cancel,
+            process: ProcessLimits::default(),
             memory_bytes_max: 256 << 20,
             table_elements_max: 1_000_000,
             stack_bytes_max: 512 << 10,

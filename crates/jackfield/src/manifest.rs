@@ -6,6 +6,7 @@
 //!
 //! Not here: finding manifests (`discover.rs`), starting what they name (`native/`, `process/`, `grpc/`, `wasm/`).
 
+mod confinement;
 mod document;
 mod entry;
 mod error;
@@ -31,6 +32,7 @@ use document::{Keys, Named, Table};
 use entry::Platform;
 use error::{Fault, did_you_mean};
 
+pub use confinement::{Confinement, Isolation, NetGrant};
 pub(crate) use entry::{LibraryName, is_wasm};
 pub use error::{ManifestError, ManifestProblem, Position};
 pub use grpc::{Cookie, GrpcSpec, Reattach, ReattachAddress};
@@ -88,8 +90,17 @@ pub struct Manifest {
     /// `instances`: `"shared"`, `"fresh"` or `{ pool = { max = 8, idle = "60s", max_calls = 10000 } }`.
     /// Default: shared. `wasm` only.
     pub instances: Instances,
-    /// `[sandbox]`: directories and hosts that the guest may reach. Default: nothing. `wasm` only.
+    /// `[sandbox]` of a WebAssembly plugin: directories and hosts that the guest may reach. Default: nothing.
     pub sandbox: Grants,
+    /// `[sandbox]` of a program, and of a native plugin with `isolation = "process"`: how far it is shut in, and
+    /// what it may reach all the same. Default: what the host says ([`HostBuilder::sandbox`](crate::HostBuilder::sandbox)).
+    pub confinement: Confinement,
+    /// `isolation`: `"process"` to load the library in a process of its own, `"none"` to load it into the
+    /// host's. Default: what the host says. `native` only.
+    pub isolation: Option<Isolation>,
+    /// `best_effort`: limits and parts of the sandbox, by name, that may be missing where the platform does not
+    /// have them; [`PluginInfo::enforced`](crate::PluginInfo::enforced) says so then. Default: none may.
+    pub best_effort: Vec<String>,
     /// `[grpc]`: what go-plugin leaves to the application. Default: what a plugin of Jackfield's own SDK
     /// expects. `grpc` only.
     pub grpc: GrpcSpec,
@@ -141,7 +152,7 @@ impl Manifest {
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 18] = [
+        const KEYS: [&str; 20] = [
             "name",
             "version",
             "description",
@@ -153,6 +164,8 @@ impl Manifest {
             "abi",
             "instances",
             "sandbox",
+            "isolation",
+            "best_effort",
             "grpc",
             "interfaces",
             "descriptions",
@@ -179,9 +192,28 @@ impl Manifest {
             (written, _) => Ok(written),
         };
         let (args, env, config) = (fitting("args")?, fitting("env")?, fitting("config")?);
-        let (abi, instances, sandbox) = (fitting("abi")?, fitting("instances")?, fitting("sandbox")?);
+        let (abi, instances) = (fitting("abi")?, fitting("instances")?);
         let grpc = fitting("grpc")?;
-        let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, mechanism));
+        let best_effort = fitting("best_effort")?;
+        let isolation: Option<Isolation> = fitting("isolation")?.map(|written| written.parsed()).transpose()?;
+        // What is in a process of its own is a program to the operating system.
+        let confined_as = match isolation {
+            Some(Isolation::Process) => MechanismKind::Process,
+            _ => mechanism,
+        };
+        let (sandbox, confinement) = match (keys.take("sandbox"), confined_as) {
+            (None, _) => (Grants::default(), Confinement::default()),
+            (Some(written), MechanismKind::Wasm) => (Grants::read(written, directory)?, Confinement::default()),
+            (Some(written), MechanismKind::Native) => {
+                let why = "nothing keeps a native plugin from what the host itself may reach, unless it says \
+                           `isolation = \"process\"`";
+                return Err(written.fault(ManifestProblem::NoUse { key: "sandbox", mechanism, why }));
+            }
+            (Some(written), MechanismKind::Process | MechanismKind::Grpc) => {
+                (Grants::default(), Confinement::read(written, directory)?)
+            }
+        };
+        let limits = keys.take("limits").map(|limits| LimitsSpec::read(limits.table()?, confined_as));
         let described = list(keys.take("descriptions"), |item| described(directory, item))?;
         let (description_files, descriptions) = described.into_iter().unzip();
         let lifecycle = keys.take("lifecycle").map(Named::table).transpose()?;
@@ -197,7 +229,10 @@ impl Manifest {
             config: config.map(|config| texts(config, |_| None)).transpose()?.unwrap_or_default(),
             abi: abi.map(|written| written.parsed()).transpose()?,
             instances: instances.map(Instances::read).transpose()?.unwrap_or_default(),
-            sandbox: sandbox.map(|sandbox| Grants::read(sandbox, directory)).transpose()?.unwrap_or_default(),
+            sandbox,
+            confinement,
+            isolation,
+            best_effort: list(best_effort, confinement::part)?,
             grpc: grpc.map(|grpc| GrpcSpec::read(grpc, directory)).transpose()?.unwrap_or_default(),
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
             descriptions,
@@ -222,6 +257,9 @@ impl Manifest {
             abi: None,
             instances: Instances::default(),
             sandbox: Grants::default(),
+            confinement: Confinement::default(),
+            isolation: None,
+            best_effort: Vec::new(),
             grpc: GrpcSpec::default(),
             interfaces: Vec::new(),
             descriptions: Vec::new(),
@@ -287,12 +325,9 @@ impl MechanismKind {
             (MechanismKind::Native | MechanismKind::Process | MechanismKind::Grpc, "config" | "abi") => {
                 Some("only WebAssembly can be an Extism plugin")
             }
-            (MechanismKind::Native, "sandbox") => {
-                Some("nothing keeps a native plugin from what the host itself may reach")
-            }
-            (MechanismKind::Process | MechanismKind::Grpc, "sandbox") => {
-                Some("nothing keeps a program from what its user may reach")
-            }
+            (MechanismKind::Process | MechanismKind::Grpc, "isolation") => Some("a program has a process of its own"),
+            (MechanismKind::Wasm, "isolation") => Some("a guest is isolated by the memory of its own"),
+            (MechanismKind::Wasm, "best_effort") => Some("all that WebAssembly is limited by is there everywhere"),
             (MechanismKind::Native | MechanismKind::Process | MechanismKind::Wasm, "grpc") => {
                 Some("only a program that speaks go-plugin's protocol has what it is for")
             }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
+use jackfield_protocol::runner::{Enforced, Profile};
 use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
 use semver::Version;
 use serde_json::Value;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::limits::Limits;
 use crate::log::PluginLog;
-use crate::manifest::{Grants, GrpcSpec, Instances, WasmAbi};
+use crate::manifest::{Confinement, Grants, GrpcSpec, Instances, WasmAbi};
 
 /// A future on the heap.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,8 +48,27 @@ pub(crate) struct Spec {
     pub(crate) wasm: WasmSpec,
     /// What is said to a gRPC plugin.
     pub(crate) grpc: GrpcSpec,
+    /// How a program is shut in.
+    pub(crate) confine: Confine,
     /// Where its lines go.
     pub(crate) log: Arc<PluginLog>,
+}
+
+/// How the process of a plugin is kept in bounds; its limits are in [`Limits::process`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Confine {
+    pub(crate) profile: Profile,
+    pub(crate) grants: Confinement,
+    /// What may be missing where the platform does not have it.
+    pub(crate) best_effort: Vec<String>,
+    /// Whether the entry is a library that the runner is to host.
+    pub(crate) library: bool,
+    /// The directory that the plugin came in, which it may read.
+    pub(crate) home: PathBuf,
+    /// Where the runner is, if the host says so.
+    pub(crate) runner: Option<PathBuf>,
+    /// A delegated cgroup, if the host has one.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// What a manifest says of a plugin.
@@ -350,6 +370,11 @@ pub(crate) trait Session: Send + Sync {
 
     /// Ends it at once, without waiting. Calls under way end now, for this reason.
     fn kill(&self, cause: Cause);
+
+    /// What keeps it in bounds beside the host, one by one, and whether it is really in force.
+    fn enforced(&self) -> Vec<Enforced> {
+        Vec::new()
+    }
 
     /// Operating system's number of the plugin's process, where it has one of its own.
     fn process(&self) -> Option<u32>;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use jackfield_protocol::call::{Cause, Failure};
+use jackfield_protocol::runner::Enforced;
 use jackfield_protocol::{Capability, Fingerprint, Interface, InterfaceId, Status};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -125,6 +126,8 @@ pub struct PluginInfo {
     pub speaks: String,
     /// Number of its process, where it has one of its own.
     pub process: Option<u32>,
+    /// What keeps its process in bounds, one by one, by which means, and what is not in force and why.
+    pub enforced: Vec<Enforced>,
     /// How its calls ended, in all generations.
     pub calls: Calls,
 }
@@ -562,6 +565,7 @@ impl Shared {
             breaker: self.breaker.state(),
             speaks: about.map(|about| about.speaks.clone()).unwrap_or_default(),
             process: last.as_ref().and_then(|generation| generation.session.process()),
+            enforced: last.as_ref().map(|generation| generation.session.enforced()).unwrap_or_default(),
             calls: self.counters.read(),
         }
     }

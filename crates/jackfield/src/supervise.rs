@@ -552,7 +552,7 @@ impl Core {
                 other => other.to_string(),
             },
             exit,
-            limit: likely_limit(exit, &stderr, &[]),
+            limit: likely_limit(exit, &stderr, &identity.limits.in_force()),
             stderr,
             restarts: self.shared.restarts.load(Ordering::Relaxed),
             next,

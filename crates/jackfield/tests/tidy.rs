@@ -58,8 +58,9 @@ fn crates_depend_on_those_before_them_alone() {
         ("crates/jackfield-protocol", &["jackfield-macros"]),
         ("crates/jackfield-grpc", &[]),
         ("crates/jackfield-plugin", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),
-        ("crates/jackfield", &["jackfield-grpc", "jackfield-macros", "jackfield-protocol"]),
-        ("crates/jackfield-runner", &[]),
+        ("crates/jackfield-native", &["jackfield-protocol"]),
+        ("crates/jackfield", &["jackfield-grpc", "jackfield-macros", "jackfield-native", "jackfield-protocol"]),
+        ("crates/jackfield-runner", &["jackfield-native", "jackfield-protocol"]),
         ("crates/jackfield-cli", &["jackfield"]),
         ("examples/greeter-api", &["jackfield-plugin"]),
         ("examples/english", &["greeter-api", "jackfield-plugin"]),
@@ -96,8 +97,9 @@ fn unsafe_code_is_fenced() {
         "crates/jackfield-plugin/src/native.rs",
         "crates/jackfield-plugin/src/wasm/abi.rs",
         "crates/jackfield-protocol/src/native.rs",
+        "crates/jackfield-native/src/lib.rs",
+        "crates/jackfield-runner/src/system.rs",
         "crates/jackfield/src/journal/map.rs",
-        "crates/jackfield/src/native/library.rs",
         "crates/jackfield/src/wasm/cache.rs",
         // Writes the entries of a shared library into the crates of plugins.
         "crates/jackfield-macros/src/export.rs",
@@ -222,6 +224,8 @@ fn public_types_may_go_to_other_threads() {
     check::<jackfield::Refused>();
     check::<jackfield::Shadowed>();
     check::<jackfield::Limits>();
+    check::<jackfield::Enforced>();
+    check::<jackfield::SandboxError>();
     check::<jackfield::Manifest>();
     check::<jackfield::ManifestError>();
     check::<jackfield::Interface>();

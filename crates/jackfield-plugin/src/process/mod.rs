@@ -1,7 +1,7 @@
 //! The plugin as an executable: JSON lines and frames on stdin and stdout, until the host ends it.
 //!
 //! The thread that has read a message makes the call; when that takes long, another thread reads on
-//! (`turns.rs`). Threads are made when they are needed, up to `workers`.
+//! (`jackfield_protocol::turns`). Threads are made when they are needed, up to `workers`.
 //!
 //! As a WASI command (`wasm32-wasip1`) it is the same, with one thread: calls are made one after the
 //! other, and a panic is a trap, after its message on stderr.
@@ -10,11 +10,12 @@
 
 mod pipes;
 mod session;
-pub(crate) mod turns;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
+
+pub(crate) use jackfield_protocol::turns;
 
 use crate::instance::{Export, Served, interfaces};
 use crate::log::{Level, log};

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 
 use super::Output;
 use super::launch::Stdin;
+use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::mechanism::{self, Death, Exit, finish};
-use crate::program::{Child, PIPE_GRACE};
+use crate::program::{Child, Evidence, Overtime, PIPE_GRACE};
 
 /// The program of a session.
 pub(super) enum Program {
@@ -50,6 +51,22 @@ impl Program {
         match self {
             Program::Started { child, .. } => child.kill().await,
             Program::Attached { .. } => {}
+        }
+    }
+
+    /// What is done to it when a call takes too long. One that somebody else started is only told.
+    pub(super) fn on_timeout(&self, limits: &Limits) -> Option<Arc<Overtime>> {
+        match self {
+            Program::Started { child, .. } => child.on_timeout(limits),
+            Program::Attached { .. } => None,
+        }
+    }
+
+    /// What is known of why it may die.
+    fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Program::Started { child, .. } => Some(child.evidence()),
+            Program::Attached { .. } => None,
         }
     }
 
@@ -148,7 +165,7 @@ pub(super) fn watch(
     log: Arc<PluginLog>,
     over: Arc<mechanism::Over>,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (mut ended, kill) = (ended.watch(), ended.killer());
+    let (mut ended, kill, evidence) = (ended.watch(), ended.killer(), ended.evidence());
     async move {
         let seen = tokio::select! {
             exit = ended.seen() => Some(exit),
@@ -169,7 +186,11 @@ pub(super) fn watch(
         };
         let how = exit.map_or_else(|| "it closed its connection, and was ended".to_owned(), |exit| exit.to_string());
         let how = format!("{how}{}", Output::of(&log));
-        finish(&over, Death { cause: Cause::Crashed { how }, exit });
+        let cause = match evidence {
+            Some(evidence) => evidence.of_death(exit, how),
+            None => Cause::Crashed { how },
+        };
+        finish(&over, Death { cause, exit });
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jackfield_grpc::handshake::{Line, Protocol, variable};
 use jackfield_grpc::net::{Address, Group};
 use jackfield_grpc::tls::Identity;
+use jackfield_protocol::runner::Enforced;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -37,6 +38,8 @@ pub(super) struct Launched {
     /// Where its sockets are, ours for it as well. Goes with the session, whatever the plugin left in it.
     pub(super) sockets: Option<Arc<SocketDir>>,
     pub(super) socket_group: Option<String>,
+    /// What the runner says is in force.
+    pub(super) enforced: Vec<Enforced>,
 }
 
 /// The directory of one start's sockets: removed when it is dropped, or by the guard.
@@ -103,7 +106,23 @@ pub(super) async fn launch(
     if let Some(verified) = &verified {
         command = verified.instead_of(&command).map_err(failed)?;
     }
-    let (child, pipes) = program::spawn(command, &spec.name, log, runtime).map_err(failed)?;
+    let launch = program::confine(command, spec, sockets.as_ref().map(|sockets| sockets.path()))?;
+    let (child, pipes) = program::spawn(launch, spec, log, runtime).map_err(failed)?;
+    let prepared = match timeout_at(deadline, child.prepared()).await {
+        Ok(prepared) => prepared.map_err(GrpcError::from),
+        Err(_) => {
+            let (waited, step) = (spec.limits.start_timeout, "its runner did not report");
+            Err(GrpcError::NotReady { waited, step, output: Output::of(log) })
+        }
+    };
+    let enforced = match prepared {
+        Ok(enforced) => enforced,
+        Err(error) => {
+            child.kill().await;
+            return Err(error);
+        }
+    };
+    // Kept until the runner has it, too.
     drop(verified);
     match handshake(spec, &child, pipes.stdout, log, runtime, deadline).await {
         Ok(line) => {
@@ -117,6 +136,7 @@ pub(super) async fn launch(
                     multiplex: grpc.multiplex,
                     sockets,
                     socket_group: grpc.socket_group.clone(),
+                    enforced,
                 }),
                 Err(error) => {
                     child.kill().await;
@@ -156,6 +176,7 @@ pub(super) fn attach(spec: &Spec, reattach: &Reattach) -> Result<Launched, GrpcE
         multiplex: false,
         sockets: None,
         socket_group: None,
+        enforced: Vec::new(),
     })
 }
 

@@ -36,7 +36,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 pub use crate::program::Exit;
-use crate::program::PIPE_GRACE;
+use crate::program::{PIPE_GRACE, SandboxError};
 
 /// Why a program did not start as a gRPC plugin.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,9 @@ pub enum GrpcError {
         /// Why.
         source: std::io::Error,
     },
+    /// It was not put under its limits or into its sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// It is not the program that the manifest pins.
     #[error("`{}` is not what the manifest pins: its SHA-256 is {found}, the manifest says {pinned}", program.display())]
     Checksum {

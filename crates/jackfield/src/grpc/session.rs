@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jackfield_grpc::Connection;
 use jackfield_protocol::call::Cause;
+use jackfield_protocol::runner::Enforced;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value;
@@ -32,6 +33,7 @@ use crate::log::PluginLog;
 use crate::mechanism::{
     self, About, Boxed, Death, Exchange, FunctionName, Inbound, Messages, Outbound, Session, Spec, Told, finish,
 };
+use crate::program::Overtime;
 use crate::room::{self, Room};
 
 pub(super) struct GrpcSession {
@@ -49,6 +51,9 @@ pub(super) struct GrpcSession {
     runtime: Handle,
     /// Its sockets go when it is gone.
     _sockets: Option<Arc<SocketDir>>,
+    enforced: Vec<Enforced>,
+    /// What is done to it when a call takes too long.
+    on_timeout: Option<Arc<Overtime>>,
 }
 
 impl GrpcSession {
@@ -62,7 +67,8 @@ impl GrpcSession {
     ) -> Self {
         let limits = spec.limits.clone();
         let answer_bytes_max = usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX);
-        let Launched { program, version, sockets, .. } = launched;
+        let Launched { program, version, sockets, enforced, .. } = launched;
+        let on_timeout = program.on_timeout(&limits);
         let over = Arc::new(watch::Sender::new(None));
         runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
         let Known { about, services, functions, lane } = known;
@@ -82,6 +88,8 @@ impl GrpcSession {
             answer_bytes_max,
             runtime: runtime.clone(),
             _sockets: sockets,
+            enforced,
+            on_timeout,
         }
     }
 
@@ -159,25 +167,28 @@ impl Session for GrpcSession {
         };
         let Some(lane) = &self.lane else {
             let made = self.unary(service, position as usize, &outbound);
-            return made.unwrap_or_else(|cause| Inbound::Now(Err(cause)));
+            let inbound = made.unwrap_or_else(|cause| Inbound::Now(Err(cause)));
+            return Overtime::bounds(&self.on_timeout, inbound);
         };
         let (request, encoding) = (lane.request(&outbound, position), outbound.encoding);
         let mut deadline = self.deadline(timeout);
         if let Some(room) = self.room.try_take(bytes) {
-            return match lane.send(request, encoding, room) {
+            let inbound = match lane.send(request, encoding, room) {
                 Ok(call) => Inbound::Later(Box::pin(Waiting { call, deadline, timeout })),
                 Err(cause) => Inbound::Now(Err(cause)),
             };
+            return Overtime::bounds(&self.on_timeout, inbound);
         }
         let (lane, room) = (Arc::clone(lane), Arc::clone(&self.room));
-        Inbound::Later(Box::pin(async move {
+        let inbound = Inbound::Later(Box::pin(async move {
             let room = tokio::select! {
                 room = room.take(bytes) => room,
                 () = &mut deadline => return Err(Cause::Timeout { after: timeout }),
             };
             let call = lane.send(request, encoding, room)?;
             Waiting { call, deadline, timeout }.await
-        }))
+        }));
+        Overtime::bounds(&self.on_timeout, inbound)
     }
 
     fn exchange(&self, exchange: Exchange) -> Result<Box<dyn Messages>, Cause> {
@@ -253,6 +264,10 @@ impl Session for GrpcSession {
         self.connected.broker.close();
         self.program.abandon(&self.connected.channel);
         self.connected.channel.close();
+    }
+
+    fn enforced(&self) -> Vec<Enforced> {
+        self.enforced.clone()
     }
 
     fn process(&self) -> Option<u32> {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jackfield_protocol::runner::ProcessLimits;
+
 use super::MechanismKind;
 use super::document::{Keys, Named, Table};
 use super::error::Fault;
-use crate::limits::{Limits, STACK_BYTES_MAX};
+use crate::limits::{Limits, OnTimeout, STACK_BYTES_MAX};
 
 /// The limits a manifest sets. What is `None` keeps the host's value.
 ///
@@ -26,8 +28,23 @@ pub struct LimitsSpec {
     pub calls_in_flight: Option<usize>,
     /// `call_bytes_in_flight`; at least 1. Not for `native`.
     pub call_bytes_in_flight: Option<usize>,
-    /// `memory`; at least 1. `wasm` only.
+    /// `on_timeout`: `"cancel"` or `"kill"`. For `process`, `grpc` and isolated `native`.
+    pub on_timeout: Option<OnTimeout>,
+    /// `memory`; at least 1. Of the memories of an instance for `wasm`, of the process for a program and for
+    /// a native plugin with `isolation = "process"`.
     pub memory: Option<u64>,
+    /// `address_space`; at least 1. For `process`, `grpc` and isolated `native`, as are those up to `file_size`.
+    pub address_space: Option<u64>,
+    /// `cpu_time`; whole seconds, at least 1.
+    pub cpu_time: Option<Duration>,
+    /// `cpu_rate`: a share of one processor, `"50%"`; `"200%"` is two. In thousandths here.
+    pub cpu_rate: Option<u64>,
+    /// `processes`; at least 1.
+    pub processes: Option<u64>,
+    /// `files`; at least 8.
+    pub files: Option<u64>,
+    /// `file_size`; at least 1.
+    pub file_size: Option<u64>,
     /// `table_elements`; at least 1. `wasm` only.
     pub table_elements: Option<u64>,
     /// `stack`; 1 to 64 MiB. `wasm` only.
@@ -43,14 +60,21 @@ pub struct LimitsSpec {
 }
 
 /// The keys of `[limits]`.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 20] = [
     "start_timeout",
     "call_timeout",
     "stop_grace",
     "answer_bytes",
     "calls_in_flight",
     "call_bytes_in_flight",
+    "on_timeout",
     "memory",
+    "address_space",
+    "cpu_time",
+    "cpu_rate",
+    "processes",
+    "files",
+    "file_size",
     "table_elements",
     "stack",
     "fuel",
@@ -74,10 +98,17 @@ impl MechanismKind {
     /// The limits that the mechanism cannot enforce, by their names in a manifest, each with the reason.
     pub const fn unenforced(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            MechanismKind::Wasm => &[],
+            MechanismKind::Wasm => &[
+                ("on_timeout", "the instance whose call took too long is thrown away anyhow"),
+                ("address_space", "`memory` is all that a guest can address"),
+                ("cpu_time", "`fuel` and `call_timeout` bound what a guest computes"),
+                ("cpu_rate", "`fuel` and `call_timeout` bound what a guest computes"),
+                ("processes", "a guest starts none"),
+                ("files", "a guest opens only what `[sandbox]` grants, and is not counted"),
+                ("file_size", "what a guest writes to granted directories is not counted"),
+            ],
             // Its peer in the process of its own is a program, too.
             MechanismKind::Process | MechanismKind::Grpc => &[
-                ("memory", "nothing bounds the memory of a program"),
                 ("table_elements", "a program has no tables"),
                 ("stack", "the operating system decides on the stack of a program"),
                 ("fuel", "the instructions of a program are not counted"),
@@ -91,7 +122,14 @@ impl MechanismKind {
                 ("stop_grace", "a native plugin stays in memory, so that nothing waits for its end"),
                 ("calls_in_flight", "a native plugin is called on its callers' threads, however many they are"),
                 ("call_bytes_in_flight", "a native plugin reads its arguments from its callers' memory"),
+                ("on_timeout", "a native plugin cannot be killed without its host"),
                 ("memory", "a native plugin allocates in the memory of its host"),
+                ("address_space", "a native plugin shares the address space of its host"),
+                ("cpu_time", "a native plugin computes on the threads of its host"),
+                ("cpu_rate", "a native plugin computes on the threads of its host"),
+                ("processes", "the processes of a native plugin are its host's"),
+                ("files", "the open files of a native plugin are its host's"),
+                ("file_size", "a native plugin writes as its host"),
                 ("table_elements", "a native plugin has no tables"),
                 ("stack", "a native plugin is called on the stacks of its callers"),
                 ("fuel", "the instructions of a native plugin are not counted"),
@@ -124,7 +162,14 @@ impl LimitsSpec {
             "answer_bytes" => self.answer_bytes.is_some(),
             "calls_in_flight" => self.calls_in_flight.is_some(),
             "call_bytes_in_flight" => self.call_bytes_in_flight.is_some(),
+            "on_timeout" => self.on_timeout.is_some(),
             "memory" => self.memory.is_some(),
+            "address_space" => self.address_space.is_some(),
+            "cpu_time" => self.cpu_time.is_some(),
+            "cpu_rate" => self.cpu_rate.is_some(),
+            "processes" => self.processes.is_some(),
+            "files" => self.files.is_some(),
+            "file_size" => self.file_size.is_some(),
             "table_elements" => self.table_elements.is_some(),
             "stack" => self.stack.is_some(),
             "fuel" => self.fuel.is_some(),
@@ -147,7 +192,18 @@ impl LimitsSpec {
         applied.answer_bytes_max = self.answer_bytes.unwrap_or(limits.answer_bytes_max);
         applied.calls_in_flight_max = self.calls_in_flight.unwrap_or(limits.calls_in_flight_max);
         applied.call_bytes_in_flight_max = bytes_in_flight.unwrap_or(limits.call_bytes_in_flight_max);
+        applied.on_timeout = self.on_timeout.unwrap_or(limits.on_timeout);
         applied.memory_bytes_max = self.memory.unwrap_or(limits.memory_bytes_max);
+        let cpu_time = self.cpu_time.map(|time| time.as_secs());
+        applied.process = ProcessLimits {
+            memory: self.memory.or(limits.process.memory),
+            address_space: self.address_space.or(limits.process.address_space),
+            cpu_time: cpu_time.or(limits.process.cpu_time),
+            cpu_rate: self.cpu_rate.or(limits.process.cpu_rate),
+            processes: self.processes.or(limits.process.processes),
+            files: self.files.or(limits.process.files),
+            file_size: self.file_size.or(limits.process.file_size),
+        };
         applied.table_elements_max = self.table_elements.unwrap_or(limits.table_elements_max);
         // What a manifest says was checked; what the host says is here.
         applied.stack_bytes_max = stack.min(STACK_BYTES_MAX);
@@ -185,7 +241,14 @@ impl LimitsSpec {
             answer_bytes: value("answer_bytes").map(Named::size).transpose()?,
             calls_in_flight: value("calls_in_flight").map(|calls| calls.count("calls")).transpose()?,
             call_bytes_in_flight: value("call_bytes_in_flight").map(Named::memory_size).transpose()?,
+            on_timeout: value("on_timeout").map(Named::parsed).transpose()?,
             memory: value("memory").map(Named::size).transpose()?,
+            address_space: value("address_space").map(Named::size).transpose()?,
+            cpu_time: value("cpu_time").map(cpu_time).transpose()?,
+            cpu_rate: value("cpu_rate").map(cpu_rate).transpose()?,
+            processes: value("processes").map(|processes| processes.count("processes")).transpose()?,
+            files: value("files").map(files).transpose()?,
+            file_size: value("file_size").map(Named::size).transpose()?,
             table_elements: value("table_elements").map(|elements| elements.count("elements")).transpose()?,
             stack: value("stack").map(stack_size).transpose()?,
             fuel: value("fuel").map(|fuel| fuel.count("units")).transpose()?,
@@ -203,5 +266,36 @@ fn stack_size(written: &Named) -> Result<usize, Fault> {
             Err(written.bad(format_args!("{bytes} bytes; the most is {} MiB", STACK_BYTES_MAX >> 20)))
         }
         bytes => Ok(bytes),
+    }
+}
+
+/// The operating system counts processor time in whole seconds.
+fn cpu_time(written: &Named) -> Result<Duration, Fault> {
+    match written.duration()? {
+        time if time.as_secs() == 0 || time.subsec_nanos() > 0 => {
+            Err(written.bad(format_args!("{time:?} is not a whole number of seconds, which processor time is kept in")))
+        }
+        time => Ok(time),
+    }
+}
+
+fn cpu_rate(written: &Named) -> Result<u64, Fault> {
+    let text = written.text()?;
+    let percent = text.strip_suffix('%').and_then(|percent| percent.trim().parse::<u64>().ok());
+    match percent.filter(|percent| (1..=100_000).contains(percent)) {
+        Some(percent) => Ok(percent * 10),
+        None => Err(written.bad(format_args!("{text:?} is not a share of a processor, as in \"50%\""))),
+    }
+}
+
+/// stdin, stdout, stderr, and what it takes to load a library.
+const FILES_MIN: u64 = 8;
+
+fn files(written: &Named) -> Result<u64, Fault> {
+    match written.count("files")? {
+        files if files < FILES_MIN => {
+            Err(written.bad(format_args!("{files} files; no program runs with fewer than {FILES_MIN}")))
+        }
+        files => Ok(files),
     }
 }

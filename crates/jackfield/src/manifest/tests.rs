@@ -126,6 +126,15 @@ fn a_manifest_says_all_there_is_to_say() {
                 hosts: [],
                 host_functions: [],
             },
+            confinement: Confinement {
+                profile: None,
+                read: [],
+                write: [],
+                net: None,
+                env: [],
+            },
+            isolation: None,
+            best_effort: [],
             grpc: GrpcSpec {
                 cookie: Cookie {
                     key: "JACKFIELD_PLUGIN",
@@ -203,7 +212,14 @@ fn a_manifest_says_all_there_is_to_say() {
                 call_bytes_in_flight: Some(
                     1000000,
                 ),
+                on_timeout: None,
                 memory: None,
+                address_space: None,
+                cpu_time: None,
+                cpu_rate: None,
+                processes: None,
+                files: None,
+                file_size: None,
                 table_elements: None,
                 stack: None,
                 fuel: None,
@@ -374,7 +390,14 @@ fn a_key_that_the_mechanism_has_no_use_for_is_refused() {
     for (entry, mechanism) in [("libx.so", MechanismKind::Native), ("run.py", MechanismKind::Process)] {
         for (limit, why) in mechanism.unenforced() {
             let is_duration = limit.ends_with("timeout") || limit.ends_with("grace");
-            let value = if is_duration { "'1s'" } else { "1" };
+            let value = match *limit {
+                "on_timeout" => "'kill'",
+                "cpu_rate" => "'50%'",
+                "cpu_time" => "'1s'",
+                "files" => "64",
+                _ if is_duration => "'1s'",
+                _ => "1",
+            };
             let text = read(&[("plugin.toml", &format!("name = 'x'\nentry = '{entry}'\nlimits.{limit} = {value}"))]);
             let column = "limits. = ".len() + limit.len() + 1;
             assert_eq!(text, format!("plugin.toml:3:{column}: `{limit}` is set, and {why}"));
@@ -391,7 +414,9 @@ fn a_key_that_the_mechanism_has_no_use_for_is_refused() {
     );
     check_more(
         "[sandbox]\nnet.hosts = []",
-        expect!["plugin.toml:3:1: `sandbox` is set, and nothing keeps a program from what its user may reach"],
+        expect![[
+            r#"plugin.toml:4:1: `sandbox.net` is "none" or "all"; a program is not kept to some hosts, got a table"#
+        ]],
     );
     let native = |toml: &str| format!("name = 'x'\nentry = 'libx.so'\n{toml}");
     check_toml(
@@ -408,9 +433,9 @@ fn a_key_that_the_mechanism_has_no_use_for_is_refused() {
     );
     check_toml(
         &native("sandbox = {}"),
-        expect![
-            "plugin.toml:3:11: `sandbox` is set, and nothing keeps a native plugin from what the host itself may reach"
-        ],
+        expect![[
+            r#"plugin.toml:3:11: `sandbox` is set, and nothing keeps a native plugin from what the host itself may reach, unless it says `isolation = "process"`"#
+        ]],
     );
 }
 
@@ -597,7 +622,7 @@ fn a_wasm_plugin_has_every_limit() {
         compile_timeout = '1m'",
         "limits",
         expect![
-            "LimitsSpec { start_timeout: None, call_timeout: None, stop_grace: None, answer_bytes: None, calls_in_flight: None, call_bytes_in_flight: None, memory: Some(67108864), table_elements: Some(10), stack: Some(67108864), fuel: Some(1000000), log_bytes: Some(1000), module_bytes: Some(1), compile_timeout: Some(60s) }"
+            "LimitsSpec { start_timeout: None, call_timeout: None, stop_grace: None, answer_bytes: None, calls_in_flight: None, call_bytes_in_flight: None, on_timeout: None, memory: Some(67108864), address_space: None, cpu_time: None, cpu_rate: None, processes: None, files: None, file_size: None, table_elements: Some(10), stack: Some(67108864), fuel: Some(1000000), log_bytes: Some(1000), module_bytes: Some(1), compile_timeout: Some(60s) }"
         ],
     );
     check_wasm(

@@ -13,18 +13,21 @@
 //! A library is never unloaded: thread-locals, threads and exit handlers of a library outlive every
 //! `dlclose`, and it then either stays mapped or takes the host down. [`libraries_loaded`] counts.
 //!
-//! Order: read, check (`file`), copy (`store`), load and register (`library`), talk (`session`).
+//! Order: read, check (`file`), copy (`store`), load and register (`jackfield-native`), talk (`session`).
 
 mod file;
-mod library;
 mod session;
 mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use library::libraries_loaded;
+use jackfield_native::NativeError;
+pub use jackfield_native::libraries_loaded;
+use jackfield_protocol::native::level;
+use tracing::Level;
 
+use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
 
 /// Why a shared library was not loaded.
@@ -92,11 +95,51 @@ pub fn check_library(bytes: &[u8]) -> Result<(), LibraryError> {
 
 /// Loads a library. Blocks: call it where that is allowed.
 pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
-    let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;
-    file::check(&bytes)?;
-    let copy = store::private_copy(&spec.cache_dir, &bytes, &spec.entry)?;
+    let copy = checked_copy(spec, file::check)?;
     let log = Arc::clone(&spec.log);
-    let registered = library::load(&copy, &log)?;
+    let registered = jackfield_native::load(&copy, lines_into(&log)).map_err(|error| refused(error, &log))?;
     let session = session::NativeSession::new(registered, spec.limits.answer_bytes_max)?;
     Ok(Started { session: Arc::new(session), log })
+}
+
+/// The private copy of a library that is going to be loaded in another process. There it may abort.
+/// Blocks.
+#[cfg(feature = "process")]
+pub(crate) fn copy_for_runner(spec: &Spec) -> Result<PathBuf, LibraryError> {
+    checked_copy(spec, |bytes| match file::check(bytes) {
+        Err(LibraryError::PanicAborts) => Ok(()),
+        checked => checked,
+    })
+}
+
+fn checked_copy(spec: &Spec, check: impl Fn(&[u8]) -> Result<(), LibraryError>) -> Result<PathBuf, LibraryError> {
+    let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;
+    check(&bytes)?;
+    store::private_copy(&spec.cache_dir, &bytes, &spec.entry)
+}
+
+/// What takes the lines of a library.
+fn lines_into(log: &Arc<PluginLog>) -> Box<jackfield_native::Log> {
+    let log = Arc::clone(log);
+    Box::new(move |level, message| {
+        let level = match level {
+            level::ERROR => Level::ERROR,
+            level::WARN => Level::WARN,
+            level::DEBUG => Level::DEBUG,
+            level::TRACE => Level::TRACE,
+            _ => Level::INFO,
+        };
+        log.logged(level, message);
+    })
+}
+
+/// The error, with what the library last said.
+fn refused(error: NativeError, log: &PluginLog) -> LibraryError {
+    let said = log.tail(3).join("; ");
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    match error {
+        NativeError::Register { what } => LibraryError::Register { what: format!("{what}{said}") },
+        NativeError::Load { what } => LibraryError::Load { what },
+        other => LibraryError::Load { what: other.to_string() },
+    }
 }

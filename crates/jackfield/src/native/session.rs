@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jackfield_native::{NativeError, Registered, Registration};
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::name::NameError;
 use jackfield_protocol::native::{ABI_MAJOR, ABI_MINOR, Call, NO_DEADLINE, NO_INDEX, Str, status};
-use jackfield_protocol::{Interface, InterfaceId};
 
 use super::LibraryError;
-use super::library::{Registered, Registration};
 use crate::mechanism::{About, Boxed, Inbound, Offered, Outbound, Session};
 
 pub(super) struct NativeSession {
@@ -25,27 +24,17 @@ impl NativeSession {
         let Registered { name, version, capabilities, interfaces } = registered;
         let senseless = |what: String| LibraryError::Register { what };
         let offered = interfaces.iter().map(|registration| {
-            let id: InterfaceId = registration
-                .id
-                .parse()
-                .map_err(|error: NameError| senseless(format!("added an interface without a name: {error}")))?;
-            let description =
-                match &*registration.description {
-                    "" => None,
-                    json => Some(Arc::new(Interface::from_json(json).map_err(|error| {
-                        senseless(format!("described `{id}` in a way that cannot be used: {error}"))
-                    })?)),
-                };
-            if let Some(described) = description.as_ref().filter(|described| described.id != id) {
-                return Err(senseless(format!("added `{id}` with the description of `{}`", described.id)));
-            }
-            Ok(Offered { id, description, binary: registration.binary })
+            let (id, description) = registration.described().map_err(|error| match error {
+                NativeError::Register { what } => senseless(what),
+                other => LibraryError::Load { what: other.to_string() },
+            })?;
+            Ok(Offered { id, description: description.map(Arc::new), binary: registration.binary })
         });
         let capabilities = capabilities.iter().map(|capability| {
             capability.parse().map_err(|error: NameError| senseless(format!("offered a capability: {error}")))
         });
         let about = About {
-            interfaces: offered.collect::<Result<_, _>>()?,
+            interfaces: offered.collect::<Result<_, LibraryError>>()?,
             capabilities: capabilities.collect::<Result<_, _>>()?,
             name,
             version,

@@ -22,12 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jackfield_protocol::message::ProtocolVersion;
+use jackfield_protocol::runner::Enforced;
 use tokio::runtime::Handle;
 
 pub use crate::program::Exit;
 
+use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
-use crate::program;
+use crate::program::{self, Child, Pipes, SandboxError};
 
 /// Why a program did not start as a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// It was not put under its limits or into its sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// It ended before it answered `hello`.
     #[error("it ended before it answered `hello`: {exit}{output}")]
     Exited {
@@ -121,10 +126,11 @@ pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, Star
     let log = Arc::clone(&spec.log);
     let failed = |source| StartError::Spawn { program: spec.entry.clone(), source };
     let command = program::command(spec).map_err(failed)?;
-    let (child, pipes) = program::spawn(command, &spec.name, &log, runtime).map_err(failed)?;
-    match hello::exchange(spec, pipes, &child, &log).await {
-        Ok(greeted) => {
-            let session = session::ProcessSession::new(spec, greeted, child, Arc::clone(&log), runtime);
+    let launch = program::confine(command, spec, None)?;
+    let (child, pipes) = program::spawn(launch, spec, &log, runtime).map_err(failed)?;
+    match greet(spec, pipes, &child, &log).await {
+        Ok((greeted, enforced)) => {
+            let session = session::ProcessSession::new(spec, greeted, child, enforced, Arc::clone(&log), runtime);
             Ok(Started { session: Arc::new(session), log })
         }
         Err(error) => {
@@ -132,4 +138,18 @@ pub(crate) async fn start(spec: &Spec, runtime: &Handle) -> Result<Started, Star
             Err(error)
         }
     }
+}
+
+/// Waits for the runner, if there is one, and says hello.
+async fn greet(
+    spec: &Spec,
+    pipes: Pipes,
+    child: &Child,
+    log: &PluginLog,
+) -> Result<(hello::Greeted, Vec<Enforced>), StartError> {
+    let waited = spec.limits.start_timeout;
+    let prepared = tokio::time::timeout(waited, child.prepared()).await;
+    let late = |_| StartError::NotReady { waited, output: Output { stdout: String::new(), stderr: log.tail(5) } };
+    let enforced = prepared.map_err(late)??;
+    Ok((hello::exchange(spec, pipes, child, log).await?, enforced))
 }

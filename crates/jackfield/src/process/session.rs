@@ -14,6 +14,7 @@ use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece};
 use jackfield_protocol::message::{self, Message, Meta, method};
+use jackfield_protocol::runner::Enforced;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
@@ -24,7 +25,7 @@ use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::mechanism::{self, About, Boxed, Death, Inbound, Outbound, Session, Spec, too_large};
 use crate::pending::{Answered, Pending};
-use crate::program::{Child, PIPE_GRACE, ended};
+use crate::program::{Child, Evidence, Overtime, PIPE_GRACE, ended};
 use crate::room::{Room, Taken};
 
 /// Lines of stderr that a crash shows.
@@ -41,6 +42,9 @@ pub(super) struct ProcessSession {
     shared: Arc<Shared>,
     limits: Limits,
     runtime: Handle,
+    enforced: Vec<Enforced>,
+    /// What is done to it when a call takes too long.
+    on_timeout: Option<Arc<Overtime>>,
 }
 
 /// What calls and the reading task share.
@@ -55,7 +59,14 @@ struct Shared {
 }
 
 impl ProcessSession {
-    pub(super) fn new(spec: &Spec, greeted: Greeted, child: Child, log: Arc<PluginLog>, runtime: &Handle) -> Self {
+    pub(super) fn new(
+        spec: &Spec,
+        greeted: Greeted,
+        child: Child,
+        enforced: Vec<Enforced>,
+        log: Arc<PluginLog>,
+        runtime: &Handle,
+    ) -> Self {
         let limits = spec.limits.clone();
         let Greeted { about, reader, writer } = greeted;
         let names: Vec<_> = about.interfaces.iter().map(|offered| offered.id.name.clone()).collect();
@@ -74,9 +85,10 @@ impl ProcessSession {
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
         });
         let prefixes = prefixes.collect();
-        let end = End { exit: child.exit_receiver(), stderr: child.stderr_receiver() };
+        let end = End { exit: child.exit_receiver(), stderr: child.stderr_receiver(), evidence: child.evidence() };
+        let on_timeout = child.on_timeout(&limits);
         runtime.spawn(read(reader, Arc::clone(&shared), end, child.killer()));
-        Self { about, prefixes, child, shared, limits, runtime: runtime.clone() }
+        Self { about, prefixes, child, shared, limits, runtime: runtime.clone(), enforced, on_timeout }
     }
 
     /// Appends the message of a call.
@@ -128,7 +140,7 @@ impl Session for ProcessSession {
         drop(entered);
         let shared = Arc::clone(&self.shared);
         let made = shared.start(id, &message, bytes);
-        match made {
+        let inbound = match made {
             Started::Sent(call) => Inbound::Later(Box::pin(Waiting { call, deadline, timeout })),
             Started::Ended(cause) => Inbound::Now(Err(cause)),
             Started::Full => Inbound::Later(Box::pin(async move {
@@ -142,7 +154,8 @@ impl Session for ProcessSession {
                     Err(cause) => Err(cause),
                 }
             })),
-        }
+        };
+        Overtime::bounds(&self.on_timeout, inbound)
     }
 
     fn ended(&self) -> Option<String> {
@@ -185,6 +198,10 @@ impl Session for ProcessSession {
         self.shared.end(cause.into());
         self.shared.writer.close();
         self.child.killer()();
+    }
+
+    fn enforced(&self) -> Vec<Enforced> {
+        self.enforced.clone()
     }
 
     fn process(&self) -> Option<u32> {
@@ -289,6 +306,7 @@ impl Future for Waiting {
 struct End {
     exit: tokio::sync::watch::Receiver<Option<crate::program::Exit>>,
     stderr: tokio::sync::watch::Receiver<()>,
+    evidence: Evidence,
 }
 
 /// Reads until the program has ended or breaks the protocol; then ends every call.
@@ -330,7 +348,7 @@ async fn read(mut reader: Reader, shared: Arc<Shared>, mut end: End, kill: impl 
         true => how,
         false => format!("{how}; last on stderr: {:?}", said.join("\n")),
     };
-    shared.end(Death { cause: Cause::Crashed { how }, exit });
+    shared.end(Death { cause: end.evidence.of_death(exit, how), exit });
 }
 
 /// Takes what has arrived. Some: what it is that breaks the protocol for good.

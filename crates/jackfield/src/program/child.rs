@@ -1,16 +1,21 @@
 //! The program itself: spawned in a process group of its own, reaped, and ended.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use jackfield_protocol::runner::{Enforced, ProcessLimits, Report};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::output;
+use super::confine::{Launch, SandboxError};
+use super::evidence::{Evidence, Overtime};
+use super::{output, usage};
+use crate::limits::{Limits, OnTimeout};
 use crate::log::PluginLog;
 use crate::mechanism::{Exit, Spec};
 
@@ -26,6 +31,17 @@ pub(crate) struct Child {
     group: imp::Group,
     exit: watch::Receiver<Option<Exit>>,
     stderr: watch::Receiver<()>,
+    evidence: Evidence,
+    runner: Mutex<Option<Runner>>,
+    /// Where it works, if that is its own.
+    _directory: Option<super::confine::WorkDir>,
+}
+
+/// A runner that has not reported yet.
+struct Runner {
+    path: PathBuf,
+    report: oneshot::Receiver<Report>,
+    limits: ProcessLimits,
 }
 
 /// How the program of a plugin is run: with its arguments, its variables, and in its own directory.
@@ -41,35 +57,88 @@ pub(crate) fn command(spec: &Spec) -> io::Result<Command> {
 }
 
 /// Runs a program and forwards its stderr to `log`. The name is that of the plugin.
-pub(crate) fn spawn(
-    mut command: Command,
-    name: &str,
-    log: &Arc<PluginLog>,
-    runtime: &Handle,
-) -> io::Result<(Child, Pipes)> {
+pub(crate) fn spawn(launch: Launch, spec: &Spec, log: &Arc<PluginLog>, runtime: &Handle) -> io::Result<(Child, Pipes)> {
+    let Launch { mut command, confined } = launch;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let spawned = imp::spawn(command)?;
     let (ended, exit) = watch::channel(None);
     let (stderr_read, stderr_ended) = watch::channel(());
-    let child = Child { id: spawned.id, group: spawned.group, exit, stderr: stderr_ended };
-    let waiter = spawned.waiter;
+    let (send_spawned, spawned) = mpsc::sync_channel(1);
     std::thread::Builder::new()
-        .name(format!("wait {name}"))
+        .name(format!("wait {}", spec.name))
         // It does nothing but wait.
         .stack_size(64 * 1024)
         .spawn(move || {
+            // Spawned here, since a runner ties the program's life to that of the thread which spawned it, and
+            // this one lives as long as the program.
+            let waiter = match imp::spawn(command) {
+                Ok((spawned, waiter)) => {
+                    let _ = send_spawned.send(Ok(spawned));
+                    waiter
+                }
+                Err(error) => {
+                    let _ = send_spawned.send(Err(error));
+                    return;
+                }
+            };
             let _ = ended.send(Some(waiter.wait()));
         })?;
+    let spawned = spawned.recv().map_err(io::Error::other)??;
+    let evidence = Evidence::new(spec.limits.process.clone(), Arc::clone(log));
+    let (runner, report, directory) = match confined {
+        Some(confined) => {
+            let (send, report) = oneshot::channel();
+            let (path, limits) = (confined.runner, spec.limits.process.clone());
+            (Some(Runner { path, report, limits }), Some(send), confined.directory)
+        }
+        None => (None, None, None),
+    };
+    let (runner, group) = (Mutex::new(runner), spawned.group);
+    let child = Child { id: spawned.id, group, exit, stderr: stderr_ended, evidence, runner, _directory: directory };
     // tokio registers the pipes with the runtime that is current.
     let _entered = runtime.enter();
     let stdin = ChildStdin::from_std(spawned.stdin)?;
     let stdout = ChildStdout::from_std(spawned.stdout)?;
     let stderr = ChildStderr::from_std(spawned.stderr)?;
-    runtime.spawn(output::forward_stderr(stderr, Arc::clone(log), child.exit.clone(), stderr_read));
+    runtime.spawn(output::forward_stderr(stderr, Arc::clone(log), child.exit.clone(), stderr_read, report));
+    if usage::is_limited(&spec.limits.process) {
+        let (limits, exit, evidence) = (spec.limits.process.clone(), child.exit.clone(), child.evidence());
+        runtime.spawn(usage::watch(child.id, limits, exit, evidence, child.killer()));
+    }
     Ok((child, Pipes { stdin: Box::new(stdin), stdout: Box::new(stdout) }))
 }
 
 impl Child {
+    /// Waits until the runner is about to become the program, and says what is in force. At once for a program
+    /// without a runner: then nothing is. It is for the caller not to wait for ever.
+    pub(crate) async fn prepared(&self) -> Result<Vec<Enforced>, SandboxError> {
+        let runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Runner { path, report, limits }) = runner else { return Ok(Vec::new()) };
+        let Ok(report) = report.await else {
+            return Err(SandboxError::silent(&path, self.ended_with_stderr().await));
+        };
+        if let Some(refused) = report.refused {
+            self.ended().await;
+            return Err(SandboxError::Unenforceable { limit: refused.limit, why: refused.why });
+        }
+        if let Some(cgroup) = report.cgroup {
+            self.evidence.in_cgroup(cgroup);
+        }
+        Ok(report.enforced.into_iter().map(|enforced| usage::or_watched(enforced, &limits)).collect())
+    }
+
+    /// What is done to it when a call takes too long. None: it is told, and runs on.
+    pub(crate) fn on_timeout(&self, limits: &Limits) -> Option<Arc<Overtime>> {
+        match limits.on_timeout {
+            OnTimeout::Cancel => None,
+            OnTimeout::Kill => Some(Arc::new(Overtime::new(self.evidence(), self.killer()))),
+        }
+    }
+
+    /// What is known of why it may die.
+    pub(crate) fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
@@ -99,7 +168,7 @@ impl Child {
     }
 
     /// Kills it when called, and may outlive this.
-    pub(crate) fn killer(&self) -> impl FnOnce() + Send + use<> {
+    pub(crate) fn killer(&self) -> impl Fn() + Send + Sync + use<> {
         let (group, exit) = (self.group.clone(), self.exit.clone());
         move || {
             if exit.borrow().is_none() {
@@ -146,7 +215,6 @@ pub(crate) async fn ended(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
 struct Spawned {
     id: u32,
     group: imp::Group,
-    waiter: imp::Waiter,
     stdin: std::process::ChildStdin,
     stdout: std::process::ChildStdout,
     stderr: std::process::ChildStderr,
@@ -227,7 +295,7 @@ pub(super) mod imp {
         }
     }
 
-    pub(super) fn spawn(mut command: Command) -> io::Result<Spawned> {
+    pub(super) fn spawn(mut command: Command) -> io::Result<(Spawned, Waiter)> {
         // Before the program, which it is told of as soon as there is one.
         let (guard, mark) = (Guard::get(), guard::new_mark());
         let (mut waiter, group) = Waiter::spawn(command.env(guard::MARK, &mark))?;
@@ -236,7 +304,7 @@ pub(super) mod imp {
         let child = &mut waiter.child;
         let (stdin, stdout, stderr) =
             (taken(child.stdin.take())?, taken(child.stdout.take())?, taken(child.stderr.take())?);
-        Ok(Spawned { id, group, waiter, stdin, stdout, stderr })
+        Ok((Spawned { id, group, stdin, stdout, stderr }, waiter))
     }
 }
 
@@ -284,12 +352,12 @@ mod imp {
         }
     }
 
-    pub(super) fn spawn(command: Command) -> io::Result<Spawned> {
+    pub(super) fn spawn(command: Command) -> io::Result<(Spawned, Waiter)> {
         let mut child = CommandWrap::from(command).wrap(JobObject).spawn()?;
         let id = child.id();
         let (stdin, stdout, stderr) =
             (taken(child.stdin().take())?, taken(child.stdout().take())?, taken(child.stderr().take())?);
         let group = Group(Arc::new(Mutex::new(child)));
-        Ok(Spawned { id, group: group.clone(), waiter: Waiter(group), stdin, stdout, stderr })
+        Ok((Spawned { id, group: group.clone(), stdin, stdout, stderr }, Waiter(group)))
     }
 }

@@ -17,7 +17,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
-#[cfg(feature = "grpc")]
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -157,7 +156,6 @@ impl Shell {
 }
 
 /// Watches a directory that is ours alone, and is removed with all that is in it.
-#[cfg(feature = "grpc")]
 pub(crate) fn watch_directory(directory: &Path) -> Option<Watched> {
     // A line is text and ends at a line end. A temporary directory of such a name is left.
     let path = directory.to_str().filter(|path| path.starts_with('/') && !path.contains('\n'))?;

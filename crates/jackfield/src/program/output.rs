@@ -1,10 +1,12 @@
 //! What a program writes to stderr: line by line into the log.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jackfield_protocol::runner::Report;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::child::ended;
 use crate::log::PluginLog;
@@ -17,13 +19,15 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const PIPE_GRACE: Duration = Duration::from_millis(200);
 
 /// Reads stderr until it ends, or until the program has ended and nothing more comes. `done` is
-/// dropped then.
+/// dropped then. Of a program that goes through the runner, the first line is its `report`.
 pub(super) async fn forward_stderr(
     mut stderr: impl AsyncRead + Unpin,
     log: Arc<PluginLog>,
     mut exit: watch::Receiver<Option<Exit>>,
     done: watch::Sender<()>,
+    report: Option<oneshot::Sender<Report>>,
 ) {
+    let report = Cell::new(report);
     let mut lines = Lines::default();
     let mut chunk = vec![0; LINE_BYTES_MAX];
     let mut exited = false;
@@ -39,10 +43,18 @@ pub(super) async fn forward_stderr(
         if read == 0 {
             break;
         }
-        lines.take(&chunk[..read], |line| log.stderr(line));
+        lines.take(&chunk[..read], |line| told(line, &report, &log));
     }
-    lines.end(|line| log.stderr(line));
+    lines.end(|line| told(line, &report, &log));
     drop(done);
+}
+
+fn told(line: &str, report: &Cell<Option<oneshot::Sender<Report>>>, log: &PluginLog) {
+    // The first line and no other: what a plugin writes later may look like a report, and is none.
+    match report.take().map(|to| (to, Report::from_line(line))) {
+        Some((to, Some(report))) => drop(to.send(report)),
+        Some((_, None)) | None => log.stderr(line),
+    }
 }
 
 /// Pieces of what is printed, put together to lines. A line that is longer than 64 KiB is several.

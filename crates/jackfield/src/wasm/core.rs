@@ -294,6 +294,7 @@ mod tests {
             declared: Declared::default(),
             wasm: WasmSpec::default(),
             grpc: Default::default(),
+            confine: Default::default(),
             log: Arc::new(PluginLog::new("math")),
         };
         let engine = engine(EngineKey { stack_bytes: 256 << 10, fuel: false, pooled: false }).expect("an engine");

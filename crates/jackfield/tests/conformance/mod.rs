@@ -310,6 +310,7 @@ each_mechanism! {
         assert_eq!(info.state.as_str(), "ready");
         let of_mechanism = match run.mechanism {
             Mechanism::Native => (MechanismKind::Native, false),
+            Mechanism::Isolated => (MechanismKind::Native, true),
             Mechanism::Process => (MechanismKind::Process, true),
             Mechanism::Grpc | Mechanism::GrpcUnary => (MechanismKind::Grpc, true),
             Mechanism::Extism | Mechanism::Component | Mechanism::Command => (MechanismKind::Wasm, false),

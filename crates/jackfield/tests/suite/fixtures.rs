@@ -13,7 +13,7 @@ use super::{Mechanism, root};
 /// The directory of a built fixture: its file, and its `plugin.toml`.
 pub(crate) fn built(mechanism: Mechanism, fixture: &str) -> PathBuf {
     let name = match mechanism {
-        Mechanism::Native => fixture.to_owned(),
+        Mechanism::Native | Mechanism::Isolated => fixture.to_owned(),
         Mechanism::Process => format!("{fixture}-process"),
         Mechanism::Grpc | Mechanism::GrpcUnary if fixture.starts_with("matrix-") => fixture.to_owned(),
         Mechanism::Grpc | Mechanism::GrpcUnary => format!("{fixture}-grpc"),
@@ -22,7 +22,7 @@ pub(crate) fn built(mechanism: Mechanism, fixture: &str) -> PathBuf {
         Mechanism::Command => format!("{fixture}-wasi"),
     };
     match mechanism {
-        Mechanism::Native | Mechanism::Process => all_built().join(name),
+        Mechanism::Native | Mechanism::Isolated | Mechanism::Process => all_built().join(name),
         _ => built_by_xtask().join(name),
     }
 }
@@ -87,6 +87,15 @@ fn build() -> PathBuf {
         }
     }
     dir
+}
+
+/// `jackfield-runner`: what `JACKFIELD_RUNNER` names, else built by cargo.
+pub(crate) fn runner() -> &'static Path {
+    static RUNNER: OnceLock<PathBuf> = OnceLock::new();
+    RUNNER.get_or_init(|| match std::env::var_os("JACKFIELD_RUNNER") {
+        Some(runner) => PathBuf::from(runner),
+        None => Built::of(&["jackfield-runner"]).program("jackfield-runner"),
+    })
 }
 
 /// What cargo built.

@@ -34,6 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
     Native,
+    /// The same library, in a process of its own.
+    Isolated,
     Process,
     /// A program that speaks go-plugin's protocol, called over one stream where it can be.
     Grpc,
@@ -77,13 +79,16 @@ pub(crate) struct Fixture {
     limits: Vec<(String, String)>,
     more: String,
     grpc: String,
+    sandbox: String,
 }
 
 impl Fixture {
     pub(crate) fn new(mechanism: Mechanism, fixture: &str) -> Self {
         let (fixture, name) = (fixture.to_owned(), fixture.to_owned());
         let grpc = if mechanism == Mechanism::GrpcUnary { "calls = \"unary\"\n" } else { "" }.to_owned();
-        Self { mechanism, fixture, name, env: Vec::new(), limits: Vec::new(), more: String::new(), grpc }
+        let more = if mechanism == Mechanism::Isolated { "isolation = \"process\"" } else { "" }.to_owned();
+        let (env, limits, sandbox) = (Vec::new(), Vec::new(), String::new());
+        Self { mechanism, fixture, name, env, limits, more, grpc, sandbox }
     }
 
     /// A plugin of the matrix, in `go` or `rust`, which is made with go-plugin and the SDK.
@@ -115,15 +120,28 @@ impl Fixture {
         self
     }
 
+    /// Whether a limit of it is the operating system's.
+    fn takes_runner(&self) -> bool {
+        let names = ["memory", "address_space", "cpu_time", "cpu_rate", "processes", "files", "file_size"];
+        let is_program = matches!(self.mechanism, Mechanism::Process | Mechanism::Grpc | Mechanism::GrpcUnary);
+        is_program && self.limits.iter().any(|(name, _)| names.contains(&&**name))
+    }
+
     /// With more lines in the manifest's `[grpc]`.
     pub(crate) fn grpc(mut self, lines: &str) -> Self {
         self.grpc = format!("{}{lines}\n", self.grpc);
         self
     }
 
+    /// With a `[sandbox]` of these lines.
+    pub(crate) fn sandbox(mut self, lines: &str) -> Self {
+        self.sandbox = format!("[sandbox]\n{lines}\n");
+        self
+    }
+
     /// With more lines in the manifest, at its top.
     pub(crate) fn manifest(mut self, lines: &str) -> Self {
-        self.more = lines.to_owned();
+        self.more = format!("{}\n{lines}", self.more);
         self
     }
 }
@@ -131,11 +149,13 @@ impl Fixture {
 /// A directory of plugins that goes with its test.
 pub(crate) struct Plugins {
     dir: TempDir,
+    /// Whether one of them takes the runner.
+    runner: std::cell::Cell<bool>,
 }
 
 impl Plugins {
     pub(crate) fn new() -> Self {
-        Self { dir: fixtures::scratch_dir() }
+        Self { dir: fixtures::scratch_dir(), runner: std::cell::Cell::new(false) }
     }
 
     /// A directory with this plugin.
@@ -151,6 +171,9 @@ impl Plugins {
 
     /// Adds a fixture in a directory of its name.
     pub(crate) fn add(&self, fixture: Fixture) {
+        if fixture.mechanism == Mechanism::Isolated || !fixture.sandbox.is_empty() || fixture.takes_runner() {
+            self.runner.set(true);
+        }
         let built = fixtures::built(fixture.mechanism, &fixture.fixture);
         let entry = Manifest::read(&built.join("plugin.toml")).expect("the fixture's manifest").entry;
         let file = entry.file_name().expect("a file");
@@ -173,6 +196,7 @@ impl Plugins {
             manifest += "[limits]\n";
             fixture.limits.iter().for_each(|(name, value)| writeln!(manifest, "{name} = {value}").expect("to memory"));
         }
+        manifest += &fixture.sandbox;
         fs::write(dir.join("plugin.toml"), manifest).expect("a manifest");
     }
 
@@ -182,7 +206,11 @@ impl Plugins {
     }
 
     pub(crate) fn builder(&self) -> HostBuilder {
-        Host::builder().plugin_dir(self.path()).cache_dir(fixtures::cache_dir())
+        let builder = Host::builder().plugin_dir(self.path()).cache_dir(fixtures::cache_dir());
+        match self.runner.get() {
+            true => builder.runner(fixtures::runner()),
+            false => builder,
+        }
     }
 
     pub(crate) async fn host(&self) -> Host {

@@ -121,6 +121,7 @@ fn spec() -> Spec {
         declared: Declared::default(),
         wasm: WasmSpec::default(),
         grpc: Default::default(),
+        confine: Default::default(),
         log: Arc::new(PluginLog::new("greeter_x")),
     }
 }

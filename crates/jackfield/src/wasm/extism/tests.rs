@@ -109,6 +109,7 @@ pub(in super::super) fn spec() -> Spec {
         declared: Declared::default(),
         wasm: WasmSpec::default(),
         grpc: Default::default(),
+        confine: Default::default(),
         log: Arc::new(PluginLog::new("p")),
     }
 }

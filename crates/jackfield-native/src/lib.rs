@@ -1,4 +1,9 @@
-//! Loads a library, lets it register, and calls through its tables. The host's only unsafe code.
+//! Loads a library, lets it register, and calls through its tables.
+//!
+//! Used where a native plugin shares the host's process (`jackfield`) and where it has one of its own
+//! (`jackfield-runner`). Whoever loads has checked the file: code of the library runs from here on.
+//!
+//! Not here: the check of the file, the private copy, and what is said to whom.
 
 #![expect(unsafe_code, reason = "calls into a shared library")]
 
@@ -8,14 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jackfield_protocol::name::NameError;
 use jackfield_protocol::native::{
     ABI_MAJOR, ABI_MINOR, About, Call, Host, REGISTER_SYMBOL, RegisterFn, Registry, Sink, Str, TABLE_ANY_THREAD,
-    TABLE_BINARY, Table, level, size_1_0, status,
+    TABLE_BINARY, Table, size_1_0, status,
 };
-use tracing::Level;
-
-use super::LibraryError;
-use crate::log::PluginLog;
+use jackfield_protocol::{Interface, InterfaceId};
 
 static LOADED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -25,36 +28,66 @@ pub fn libraries_loaded() -> usize {
     LOADED.lock().unwrap_or_else(PoisonError::into_inner).len()
 }
 
+/// Takes the lines that a library logs, with their `jf_level`. Called from any of its threads.
+pub type Log = dyn Fn(i32, &str) + Send + Sync;
+
+/// Why a library is no plugin, once its code runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NativeError {
+    /// The operating system would not load it.
+    #[error("the operating system will not load it: {what}")]
+    Load {
+        /// Its words.
+        what: String,
+    },
+    /// `jackfield_register` refused or failed.
+    #[error("`jackfield_register` {what}")]
+    Register {
+        /// How.
+        what: String,
+    },
+}
+
 /// What a library registered.
-pub(super) struct Registered {
-    pub(super) name: String,
-    pub(super) version: String,
-    pub(super) capabilities: Vec<String>,
-    pub(super) interfaces: Vec<Registration>,
+#[derive(Debug)]
+pub struct Registered {
+    /// What the plugin calls itself.
+    pub name: String,
+    /// Its version, as it says.
+    pub version: String,
+    /// `batch@2` each.
+    pub capabilities: Vec<String>,
+    /// At least one.
+    pub interfaces: Vec<Registration>,
 }
 
 /// An interface that a library registered.
-pub(super) struct Registration {
-    pub(super) id: String,
+#[derive(Debug)]
+pub struct Registration {
+    id: String,
     /// JSON, or empty.
-    pub(super) description: String,
-    pub(super) binary: bool,
+    description: String,
+    /// Whether it understands the binary encoding.
+    pub binary: bool,
     table: Table,
     /// Held during a call of a table that takes one at a time: the plugin's, not the table's.
     one_at_a_time: Option<Arc<Mutex<()>>>,
 }
 
 /// Loads the library at `path`, which must be a checked, private copy, and lets it register.
-pub(super) fn load(path: &Path, log: &Arc<PluginLog>) -> Result<Registered, LibraryError> {
-    let failed = |error: &dyn std::fmt::Display| LibraryError::Load { what: error.to_string() };
+///
+/// The library is never unloaded, and `log` lives as long.
+pub fn load(path: &Path, log: Box<Log>) -> Result<Registered, NativeError> {
+    let failed = |error: &dyn std::fmt::Display| NativeError::Load { what: error.to_string() };
     // SAFETY: `open` runs the library's initialisers. That they behave is what whoever puts a native
-    // plugin into a plugin directory vouches for (`mod.rs`); the file itself was checked.
+    // plugin into a plugin directory vouches for; the file itself was checked.
     let opened = unsafe { open(path) };
     let library = opened.map_err(|error| failed(&error))?;
-    // SAFETY: the symbol was seen among the exports, and `jackfield.h` gives it this type.
+    // SAFETY: if the library has the symbol, `jackfield.h` gives it this type.
     let found = unsafe { library.get::<RegisterFn>(REGISTER_SYMBOL.as_bytes()) };
     let register = *found.map_err(|error| failed(&error))?;
-    // Never unloaded: see `mod.rs`. From here on every pointer into the library stays valid.
+    // Never unloaded: threads, thread-locals and exit handlers of a library outlive `dlclose`. From here on every pointer into the library stays valid.
     std::mem::forget(library);
     LOADED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
 
@@ -62,7 +95,7 @@ pub(super) fn load(path: &Path, log: &Arc<PluginLog>) -> Result<Registered, Libr
         size: size_of::<Host>() as u32,
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
-        context: Arc::into_raw(Arc::clone(log)).cast_mut().cast(),
+        context: Box::into_raw(Box::new(log)).cast(),
         log: Some(host_log),
     }));
     let collected = Mutex::new(Collected::default());
@@ -73,11 +106,11 @@ pub(super) fn load(path: &Path, log: &Arc<PluginLog>) -> Result<Registered, Libr
         about: Some(registry_about),
         add: Some(registry_add),
     };
-    // SAFETY: `register` has the ABI checked in `file.rs`; `host` lives for ever, `registry` and the
+    // SAFETY: `register` has the ABI that whoever calls this has checked; `host` lives for ever, `registry` and the
     // `Mutex` behind it until the call returns, which is all that `jackfield.h` promises.
     let answered = unsafe { register(host, &registry) };
     let collected = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    collected.finish(answered, log)
+    collected.finish(answered)
 }
 
 #[cfg(unix)]
@@ -106,12 +139,8 @@ struct Collected {
 }
 
 impl Collected {
-    fn finish(self, answered: i32, log: &PluginLog) -> Result<Registered, LibraryError> {
-        let refuse = |what: String| {
-            let said = log.tail(3).join("; ");
-            let said = if said.is_empty() { said } else { format!(": {said}") };
-            Err(LibraryError::Register { what: format!("{what}{said}") })
-        };
+    fn finish(self, answered: i32) -> Result<Registered, NativeError> {
+        let refuse = |what: String| Err(NativeError::Register { what });
         if let Some(refusal) = self.refusals.into_iter().next() {
             return refuse(refusal);
         }
@@ -132,8 +161,29 @@ impl Collected {
 }
 
 impl Registration {
-    /// Makes a call. `answer` gets what the plugin writes, up to `answer_bytes_max`.
-    pub(super) fn call(&self, call: &Call, answer: &mut Vec<u8>, answer_bytes_max: usize) -> i32 {
+    /// Its name and its description, if what was registered makes sense. An error is what
+    /// `jackfield_register` did.
+    pub fn described(&self) -> Result<(InterfaceId, Option<Interface>), NativeError> {
+        let senseless = |what: String| NativeError::Register { what };
+        let id: InterfaceId = self
+            .id
+            .parse()
+            .map_err(|error: NameError| senseless(format!("added an interface without a name: {error}")))?;
+        let description = match &*self.description {
+            "" => None,
+            json => Some(
+                Interface::from_json(json)
+                    .map_err(|error| senseless(format!("described `{id}` in a way that cannot be used: {error}")))?,
+            ),
+        };
+        match description.as_ref().filter(|described| described.id != id) {
+            Some(described) => Err(senseless(format!("added `{id}` with the description of `{}`", described.id))),
+            None => Ok((id, description)),
+        }
+    }
+
+    /// Makes a call, on this thread. `answer` gets what the plugin writes, up to `answer_bytes_max`.
+    pub fn call(&self, call: &Call, answer: &mut Vec<u8>, answer_bytes_max: usize) -> i32 {
         let mut state = SinkState { answer, bytes_max: answer_bytes_max, overflown: false };
         let sink = Sink {
             size: size_of::<Sink>() as u32,
@@ -152,7 +202,7 @@ impl Registration {
     }
 
     /// Tells the plugin that no call will come any more. Its code stays.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         if let Some(stop) = self.table.stop {
             // SAFETY: as in `call`; the session calls it once, when its last call is over.
             unsafe { stop(self.table.state) };
@@ -183,19 +233,12 @@ unsafe extern "C" fn sink_write(context: *mut c_void, bytes: Str) -> i32 {
 
 /// `jf_host.log`, `[any-thread]`.
 unsafe extern "C" fn host_log(context: *mut c_void, level: i32, message: Str) {
-    // SAFETY: `context` is the `PluginLog` that `load` leaked into the table.
-    let log = unsafe { &*context.cast::<PluginLog>() };
+    // SAFETY: `context` is the `Box<Log>` that `load` leaked into the table.
+    let log = unsafe { &*context.cast::<Box<Log>>() };
     // SAFETY: the plugin promises `len` readable bytes at `data` while it calls this.
     let message = String::from_utf8_lossy(unsafe { message.bytes() });
-    let level = match level {
-        level::ERROR => Level::ERROR,
-        level::WARN => Level::WARN,
-        level::DEBUG => Level::DEBUG,
-        level::TRACE => Level::TRACE,
-        _ => Level::INFO,
-    };
     // A subscriber of the application's may panic, which must not run through the plugin's frames.
-    let _ = catch_unwind(AssertUnwindSafe(|| log.logged(level, &message)));
+    let _ = catch_unwind(AssertUnwindSafe(|| log(level, &message)));
 }
 
 /// `jf_registry.about`, while `register` runs.

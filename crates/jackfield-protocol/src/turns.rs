@@ -8,6 +8,8 @@
 //!
 //! The turn is one number, `server << 32 | step`: the step is odd during a call. Server and relief
 //! change it by compare-and-swap, so that of "the call is over" and "I take over" one wins.
+//!
+//! For whoever serves a plugin over a pipe: the SDK, and the runner for a library. Not part of the border.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -23,7 +25,7 @@ const IDLE_TICKS: u32 = 50;
 
 /// `W` is a call that waits for a thread.
 #[derive(Debug)]
-pub(crate) struct Turns<W> {
+pub struct Turns<W> {
     turn: AtomicU64,
     /// The relief's thread; another one after each relief.
     relief: Mutex<Option<Thread>>,
@@ -48,12 +50,13 @@ struct Crew<W> {
 
 /// A turn that a thread has.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn(u64);
+pub struct Turn(u64);
 
 const SERVER: u64 = 1 << 32;
 
 impl<W> Turns<W> {
-    pub(crate) fn new(workers: usize) -> Self {
+    /// Turns for at most `workers` calls at once.
+    pub fn new(workers: usize) -> Self {
         Self {
             turn: AtomicU64::new(0),
             relief: Mutex::new(None),
@@ -68,12 +71,12 @@ impl<W> Turns<W> {
     }
 
     /// The first turn.
-    pub(crate) fn first(&self) -> Turn {
+    pub fn first(&self) -> Turn {
         Turn(self.turn.load(SeqCst))
     }
 
     /// A call begins.
-    pub(crate) fn begin(&self, turn: &mut Turn) {
+    pub fn begin(&self, turn: &mut Turn) {
         turn.0 += 1;
         self.turn.store(turn.0, SeqCst);
         let slow = self.slow.load(SeqCst);
@@ -86,7 +89,7 @@ impl<W> Turns<W> {
     }
 
     /// A call is over. Whether the thread still has the turn; without it, it has nothing left to do.
-    pub(crate) fn end(&self, turn: &mut Turn) -> bool {
+    pub fn end(&self, turn: &mut Turn) -> bool {
         let next = turn.0 + 1;
         if self.turn.compare_exchange(turn.0, next, SeqCst, SeqCst).is_ok() {
             turn.0 = next;
@@ -98,7 +101,7 @@ impl<W> Turns<W> {
     }
 
     /// Takes a call that the server is to make, unless all threads are busy; then one of them will.
-    pub(crate) fn accept(&self, work: W) -> Option<W> {
+    pub fn accept(&self, work: W) -> Option<W> {
         let mut crew = self.lock();
         if crew.relieved < self.workers {
             return Some(work);
@@ -108,7 +111,7 @@ impl<W> Turns<W> {
     }
 
     /// The next call for a server that was relieved and is done with its own. None: it is free to go.
-    pub(crate) fn next_of_backlog(&self) -> Option<W> {
+    pub fn next_of_backlog(&self) -> Option<W> {
         let mut crew = self.lock();
         let next = crew.backlog.pop_front();
         if next.is_none() {
@@ -119,7 +122,7 @@ impl<W> Turns<W> {
     }
 
     /// No message will come any more.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         let crew = self.lock();
         self.ended.store(true, SeqCst);
         self.changed.notify_all();
@@ -128,7 +131,7 @@ impl<W> Turns<W> {
     }
 
     /// What the relief does: waits until it is needed, and gives the turn it takes. None at the end.
-    pub(crate) fn relieve(&self) -> Option<Turn> {
+    pub fn relieve(&self) -> Option<Turn> {
         *self.relief.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
         let mut seen = self.turn.load(SeqCst);
         let mut idle = 0;
@@ -158,13 +161,13 @@ impl<W> Turns<W> {
     }
 
     /// Waits until every relieved server is done with its call; false if `grace` is over first.
-    pub(crate) fn wait_for_relieved(&self, grace: Duration) -> bool {
+    pub fn wait_for_relieved(&self, grace: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), grace, |crew| crew.relieved > 0);
         waited.unwrap_or_else(PoisonError::into_inner).0.relieved == 0
     }
 
     /// Waits for the end: what a relieved main thread does.
-    pub(crate) fn wait_for_end(&self) {
+    pub fn wait_for_end(&self) {
         let mut crew = self.lock();
         while !self.ended.load(SeqCst) {
             crew = self.changed.wait(crew).unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,367 @@
+//! One conversation with a host, for a library.
+//!
+//! The thread that has read a message makes the call; when that takes long, another one reads on
+//! (`jackfield_protocol::turns`). A library that takes one call at a time gets one at a time: the others wait
+//! for its turn.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jackfield_native::{NativeError, Registered, Registration};
+use jackfield_protocol::call::Buffer;
+use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
+use jackfield_protocol::message::{self, Hello, HelloAnswer, Message, Meta, Offer, PluginName, code, feature, method};
+use jackfield_protocol::native::{Call, NO_DEADLINE, NO_INDEX, Str, status};
+use jackfield_protocol::turns::{Turn, Turns};
+use jackfield_protocol::{Encoding, Interface, InterfaceId, PROTOCOL, nearest};
+
+/// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// Longest answer taken from the library. The host has a bound of its own; this is what a frame can say.
+const ANSWER_BYTES_MAX: usize = u32::MAX as usize - HEADER_LEN;
+
+/// Bytes asked of the pipe at once: what a Linux pipe holds.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Calls that the library makes at once. In process it would be as many as there are callers.
+const WORKERS: usize = 64;
+
+/// Time that running calls are given to end once the host is gone.
+const END_GRACE: Duration = Duration::from_secs(2);
+
+/// The pipe to the host.
+pub(super) struct Output(Mutex<File>);
+
+impl Output {
+    pub(super) fn new(to: File) -> Self {
+        Self(Mutex::new(to))
+    }
+
+    pub(super) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut out = Buffer::new();
+        write(&mut out);
+        self.write(&out);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        // Nobody reads any more: the end of our input comes next.
+        let _ = lock(&self.0).write_all(bytes);
+    }
+}
+
+pub(super) struct Session {
+    about: HelloAnswer,
+    interfaces: Vec<Served>,
+    input: Mutex<Input>,
+    output: Arc<Output>,
+    turns: Turns<Work>,
+    stopped: AtomicBool,
+}
+
+struct Served {
+    id: InterfaceId,
+    description: Option<Interface>,
+    registration: Registration,
+}
+
+struct Input {
+    from: Option<File>,
+    splitter: Splitter,
+}
+
+/// A message, owned, so that the pipe can go to the next thread.
+enum Work {
+    Line(Buffer),
+    Call { header: Header, body: Buffer },
+}
+
+impl Session {
+    pub(super) fn new(registered: Registered, output: Arc<Output>) -> Result<Arc<Self>, NativeError> {
+        let Registered { name, version, capabilities, interfaces } = registered;
+        let senseless = |what: String| NativeError::Register { what };
+        // Encodings are those of a plugin here, and of an interface in the library.
+        let binary = interfaces.iter().all(|registration| registration.binary);
+        let served = interfaces.into_iter().map(|registration| {
+            let (id, description) = registration.described()?;
+            Ok(Served { id, description, registration })
+        });
+        let interfaces = served.collect::<Result<Vec<_>, NativeError>>()?;
+        let offers = interfaces.iter().map(|served| match &served.description {
+            Some(description) => Offer::Described(Box::new(description.clone())),
+            None => Offer::Named(served.id.clone()),
+        });
+        let capabilities = capabilities
+            .iter()
+            .map(|capability| capability.parse().map_err(|error| senseless(format!("offered a capability: {error}"))));
+        let about = HelloAnswer {
+            protocol: PROTOCOL,
+            plugin: PluginName { name, version },
+            encodings: if binary { vec![Encoding::Json, Encoding::Binary] } else { vec![Encoding::Json] },
+            features: if binary { vec![feature::FRAMES.to_owned()] } else { Vec::new() },
+            capabilities: capabilities.collect::<Result<_, _>>()?,
+            interfaces: offers.collect(),
+        };
+        let input = Mutex::new(Input { from: None, splitter: Splitter::new(MESSAGE_BYTES_MAX) });
+        let (turns, stopped) = (Turns::new(WORKERS), AtomicBool::new(false));
+        Ok(Arc::new(Self { about, interfaces, input, output, turns, stopped }))
+    }
+
+    /// Serves until the host is done with us. Calls that are still running then have [`END_GRACE`].
+    pub(super) fn run(self: &Arc<Self>, input: File) {
+        lock(&self.input).from = Some(input);
+        self.find_relief();
+        self.serve(self.turns.first());
+        self.turns.wait_for_end();
+        self.turns.wait_for_relieved(END_GRACE);
+        self.stop();
+    }
+
+    /// Starts a thread that takes over when a call takes long.
+    fn find_relief(self: &Arc<Self>) {
+        let session = Arc::clone(self);
+        let relief = move || {
+            if let Some(turn) = session.turns.relieve() {
+                session.find_relief();
+                session.serve(turn);
+            }
+        };
+        if std::thread::Builder::new().name("jackfield".to_owned()).spawn(relief).is_err() {
+            eprintln!("no thread for calls that overlap: they are made one after the other");
+        }
+    }
+
+    fn serve(&self, mut turn: Turn) {
+        loop {
+            let Some(work) = lock(&self.input).next() else { return self.end() };
+            let Some(work) = self.turns.accept(work) else { continue };
+            self.turns.begin(&mut turn);
+            self.make(&work);
+            if !self.turns.end(&mut turn) {
+                break;
+            }
+        }
+        while let Some(work) = self.turns.next_of_backlog() {
+            self.make(&work);
+        }
+    }
+
+    /// What the thread does that sees the end of the input.
+    fn end(&self) {
+        self.turns.finish();
+        if !self.turns.wait_for_relieved(END_GRACE) {
+            process::exit(0);
+        }
+    }
+
+    /// Ends the process at the host's word, once the other calls are over.
+    fn leave(&self) -> ! {
+        // First of all, so that nobody relieves this thread, which would then wait for itself.
+        self.turns.finish();
+        if self.turns.wait_for_relieved(END_GRACE) {
+            self.stop();
+        }
+        process::exit(0);
+    }
+
+    /// Tells the library that no call will come any more.
+    fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.interfaces.iter().for_each(|served| served.registration.stop());
+        }
+    }
+
+    fn make(&self, work: &Work) {
+        match work {
+            Work::Line(line) => self.line(line),
+            Work::Call { header, body } => self.frame(*header, body),
+        }
+    }
+
+    fn line(&self, line: &[u8]) {
+        match Message::parse(line) {
+            Ok(Message::Request { id, method: name, params, meta }) => {
+                let params = params.map_or(&[][..], |params| params.get().as_bytes());
+                match &*name {
+                    method::HELLO => self.hello(id, params),
+                    method::PING => self.output.send(|out| message::write_answer(out, id, b"null")),
+                    name => self.call(id, name, params, &meta),
+                }
+            }
+            Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => self.leave(),
+            // A call that runs cannot be stopped from outside; its answer comes and is dropped.
+            Ok(_) => {}
+            Err(error) => {
+                let why = error.to_string();
+                self.output.send(|out| message::write_error(out, None, code::PARSE, &why, b""));
+            }
+        }
+    }
+
+    fn hello(&self, id: u64, params: &[u8]) {
+        let refuse =
+            |code: i64, why: String| self.output.send(|out| message::write_error(out, Some(id), code, &why, b""));
+        let hello: Hello = match serde_json::from_slice(params) {
+            Ok(hello) => hello,
+            Err(error) => return refuse(code::INVALID_PARAMS, error.to_string()),
+        };
+        if hello.protocol.major != PROTOCOL.major {
+            let why = format!("the host speaks protocol {}, this runner speaks {PROTOCOL}", hello.protocol);
+            return refuse(code::UNSUPPORTED_PROTOCOL, why);
+        }
+        match serde_json::to_vec(&self.about) {
+            Ok(answer) => self.output.send(|out| message::write_answer(out, id, &answer)),
+            Err(error) => refuse(code::INTERNAL, error.to_string()),
+        }
+    }
+
+    /// A call in JSON: `greeter.greet` or `demo:greeter/greeter.greet`.
+    fn call(&self, id: u64, name: &str, arguments: &[u8], meta: &Meta) {
+        let found = name.rsplit_once('.').and_then(|(interface, function)| {
+            let named = |served: &&Served| served.id.name == interface || served.id.unversioned() == interface;
+            self.interfaces.iter().find(named).map(|served| (served, function))
+        });
+        let Some((served, function)) = found else { return self.fail(id, name, status::UNIMPLEMENTED, b"") };
+        let mut functions = served.description.iter().flat_map(|description| &description.functions);
+        let index = functions.position(|known| known.name == function).and_then(|at| u32::try_from(at).ok());
+        let mut answer = Buffer::new();
+        let deadline = meta.deadline_ms.map(|ms| ms.saturating_mul(1000));
+        let arguments = if arguments.is_empty() { &b"{}"[..] } else { arguments };
+        let trace = meta.traceparent.as_deref().unwrap_or("");
+        match served.make(function, index, Encoding::Json, arguments, deadline, trace, &mut answer) {
+            status::OK => self.output.send(|out| message::write_answer(out, id, &answer)),
+            status::OWN_ERROR => {
+                let text = "the plugin's own error";
+                self.output.send(|out| message::write_error(out, Some(id), code::OWN_ERROR, text, &answer));
+            }
+            failed => self.fail(id, name, failed, &answer),
+        }
+    }
+
+    /// A call in the binary encoding.
+    fn frame(&self, header: Header, body: &[u8]) {
+        let id = header.id;
+        let unknown = || format!("function {} of interface {}", header.function, header.interface);
+        let found = self.interfaces.get(usize::from(header.interface)).and_then(|served| {
+            let function = served.description.as_ref()?.functions.get(usize::from(header.function))?;
+            Some((served, &*function.name))
+        });
+        let Some((served, function)) = found else { return self.fail(id, &unknown(), status::UNIMPLEMENTED, b"") };
+        let mut answer = Buffer::new();
+        answer.resize(HEADER_LEN, 0);
+        let deadline = (header.deadline_ms > 0).then(|| u64::from(header.deadline_ms) * 1000);
+        let index = Some(u32::from(header.function));
+        let kind = match served.make(function, index, Header::ENCODING, body, deadline, "", &mut answer) {
+            status::OK => Kind::Answer,
+            status::OWN_ERROR => Kind::OwnError,
+            failed => return self.fail(id, function, failed, answer.get(HEADER_LEN..).unwrap_or_default()),
+        };
+        let body_len = u32::try_from(answer.len() - HEADER_LEN).unwrap_or(u32::MAX);
+        answer[..HEADER_LEN].copy_from_slice(&Header::answer(kind, id, body_len).to_bytes());
+        self.output.write(&answer);
+    }
+
+    fn fail(&self, id: u64, name: &str, ended: i32, said: &[u8]) {
+        let said = String::from_utf8_lossy(said).into_owned();
+        let (code, why) = match ended {
+            status::UNIMPLEMENTED => (code::METHOD_NOT_FOUND, format!("no function `{name}`{}", self.hint(name))),
+            status::BAD_ARGUMENTS => (code::INVALID_PARAMS, said),
+            status::PANICKED => (code::PANICKED, said),
+            status::ANSWER_TOO_LARGE => (code::LIMIT, "the answer is longer than 4 GiB".to_owned()),
+            status::FAILED => (code::INTERNAL, said),
+            other => (code::INTERNAL, format!("it answered with status {other}")),
+        };
+        self.output.send(|out| message::write_error(out, Some(id), code, &why, b""));
+    }
+
+    fn hint(&self, name: &str) -> String {
+        let functions = self.interfaces.iter().flat_map(|served| {
+            let functions = served.description.iter().flat_map(|description| &description.functions);
+            functions.map(move |function| format!("{}.{}", served.id.name, function.name))
+        });
+        let functions: Vec<_> = functions.collect();
+        nearest(name, functions.iter().map(String::as_str))
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+    }
+}
+
+impl Served {
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
+    fn make(
+        &self,
+        function: &str,
+        index: Option<u32>,
+        encoding: Encoding,
+        arguments: &[u8],
+        deadline_us: Option<u64>,
+        trace: &str,
+        answer: &mut Vec<u8>,
+    ) -> i32 {
+        let call = Call {
+            size: size_of::<Call>() as u32,
+            encoding: encoding as u32,
+            function: Str::of(function),
+            index: index.unwrap_or(NO_INDEX),
+            reserved: 0,
+            arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
+            deadline_us: deadline_us.unwrap_or(NO_DEADLINE),
+            traceparent: Str::of(trace),
+        };
+        self.registration.call(&call, answer, ANSWER_BYTES_MAX)
+    }
+}
+
+impl Input {
+    fn next(&mut self) -> Option<Work> {
+        loop {
+            self.from.as_ref()?;
+            match self.splitter.next_piece() {
+                Some(Piece::Line(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
+                Some(Piece::Line(line)) => {
+                    let mut owned = Buffer::new();
+                    owned.extend_from_slice(line);
+                    return Some(Work::Line(owned));
+                }
+                Some(Piece::Frame { header, body, .. }) => {
+                    let mut owned = Buffer::new();
+                    owned.extend_from_slice(body);
+                    return Some(Work::Call { header, body: owned });
+                }
+                Some(Piece::TooLong { bytes, .. }) => {
+                    eprintln!("the host sent a message of {bytes} bytes, which is too long");
+                }
+                Some(Piece::Broken) => {
+                    eprintln!("the host sent a frame of an unknown kind");
+                    self.from = None;
+                }
+                None => self.read(),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let Some(from) = &mut self.from else { return };
+        let room = self.splitter.room();
+        let filled = room.len();
+        room.resize(filled + READ_BYTES, 0);
+        let read = loop {
+            match from.read(&mut room[filled..]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let read = read.unwrap_or(0);
+        room.truncate(filled + read);
+        if read == 0 {
+            self.from = None;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

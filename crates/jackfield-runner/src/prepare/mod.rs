@@ -1,0 +1,132 @@
+//! Puts this process under its orders, and says what came of it.
+//!
+//! Order: descriptors, session, parent's death; cgroup, while files may still be written; privileges;
+//! files (Landlock); system calls (seccomp); limits of the process, last, so that they bind the plugin and
+//! not us; report.
+
+#[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(unix)]
+mod limits;
+#[cfg(target_os = "linux")]
+mod privileges;
+#[cfg(target_os = "linux")]
+mod system_calls;
+
+use std::ffi::OsString;
+
+use jackfield_protocol::runner::{Enforced, ORDERS_VERSION, Orders, Report, Unenforced};
+
+/// A process that is ready to become the plugin.
+pub(crate) struct Prepared {
+    pub(crate) report: Report,
+    /// What to execute.
+    pub(crate) program: OsString,
+    /// Keeps a program open that has no name of its own.
+    #[cfg(target_os = "linux")]
+    _opened: Option<std::fs::File>,
+}
+
+/// What is in force so far, and what may be missing.
+struct Doing<'a> {
+    orders: &'a Orders,
+    report: Report,
+}
+
+type Refusal = (Report, Unenforced);
+
+impl Doing<'_> {
+    /// Notes something that was tried; an error if it is not in force and has to be.
+    fn note(&mut self, enforced: Enforced) -> Result<(), Refusal> {
+        let missing = enforced.by.is_none() && !self.orders.best_effort.contains(&enforced.limit);
+        let (limit, why) = (enforced.limit.clone(), enforced.note.clone().unwrap_or_default());
+        self.report.enforced.push(enforced);
+        match missing {
+            true => Err((std::mem::take(&mut self.report), Unenforced { limit, why })),
+            false => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, what: &str, why: impl std::fmt::Display) -> Refusal {
+        let unenforced = Unenforced { limit: what.to_owned(), why: why.to_string() };
+        (std::mem::take(&mut self.report), unenforced)
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn prepare(orders: &Orders, file: &OsString, is_native: bool) -> Result<Prepared, Refusal> {
+    use jackfield_protocol::runner::Profile;
+    use limits::Kept as _;
+
+    let report = Report { version: ORDERS_VERSION, ..Report::default() };
+    let mut doing = Doing { orders, report };
+    crate::system::close_inherited().map_err(|error| doing.failed("descriptors", error))?;
+    lead().map_err(|error| doing.failed("session", error))?;
+    if let Some(parent) = orders.parent {
+        privileges::die_with(parent).map_err(|why| doing.failed("parent", why))?;
+        doing.note(Enforced::by("parent_death", "kill", "prctl"))?;
+    }
+    // A program that the host holds open in memory: once we are shut in, the host's files are not ours.
+    let opened = match file.to_str() {
+        Some(path) if path.starts_with("/proc/") => {
+            Some(std::fs::File::open(path).map_err(|error| doing.failed("program", error))?)
+        }
+        _ => None,
+    };
+    let cgroup = cgroup::join(orders);
+    doing.report.cgroup = cgroup.directory();
+    if orders.profile != Profile::None {
+        privileges::drop_all(&mut doing)?;
+        files::shut_in(&mut doing, std::path::Path::new(file))?;
+    } else if !orders.limits.is_empty() {
+        privileges::keep_limits(&mut doing)?;
+    }
+    system_calls::filter(&mut doing, cgroup.has("pids.max"))?;
+    limits::set(&mut doing, &cgroup)?;
+    let program = match &opened {
+        Some(opened) if !is_native => {
+            use std::os::fd::AsRawFd as _;
+            format!("/proc/self/fd/{}", opened.as_raw_fd()).into()
+        }
+        _ => file.clone(),
+    };
+    Ok(Prepared { report: doing.report, program, _opened: opened })
+}
+
+/// Not Linux: what the operating system has of `setrlimit`, and nothing that shuts in.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn prepare(orders: &Orders, file: &OsString, _: bool) -> Result<Prepared, Refusal> {
+    use jackfield_protocol::runner::Profile;
+
+    let report = Report { version: ORDERS_VERSION, ..Report::default() };
+    let mut doing = Doing { orders, report };
+    crate::system::close_inherited().map_err(|error| doing.failed("descriptors", error))?;
+    #[cfg(unix)]
+    lead().map_err(|error| doing.failed("session", error))?;
+    if orders.profile != Profile::None {
+        let why = format!("{} has no sandbox that a program can be put into", std::env::consts::OS);
+        for part in ["fs", "net", "system_calls"] {
+            doing.note(Enforced::not(part, orders.profile, &why))?;
+        }
+    }
+    #[cfg(unix)]
+    limits::set(&mut doing, &limits::NoCgroup)?;
+    #[cfg(not(unix))]
+    if !orders.limits.is_empty() {
+        // The host's job object is where Windows has them; the host watches memory.
+        doing.note(Enforced::not("limits", "", "Windows keeps limits of a job, not of a process"))?;
+    }
+    Ok(Prepared { report: doing.report, program: file.clone() })
+}
+
+/// Leads a session of its own, so that signals of the host's terminal are the host's. A leader of a process
+/// group, which the host has made us, cannot; then the group is as good.
+#[cfg(unix)]
+fn lead() -> rustix::io::Result<()> {
+    match rustix::process::setsid() {
+        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
