@@ -26,6 +26,7 @@ pub mod life;
 pub mod message;
 pub mod native;
 pub mod protobuf;
+mod trace;
 
 pub use call::{CallError, Status};
 pub use compare::{Comparison, Mismatch, compare};
@@ -33,6 +34,7 @@ pub use encoding::{DecodeError, EncodeError, Encoding};
 pub use hint::nearest;
 pub use interface::{Fingerprint, Function, Interface, InterfaceError, Param};
 pub use name::{Capability, InterfaceId, NameError, is_kebab};
+pub use trace::{NoTraceContext, TraceContext, TraceText};
 pub use types::{Case, Field, TypeDef, TypeRef, Types};
 pub use value::Type;
 
