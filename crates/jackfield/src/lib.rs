@@ -27,6 +27,9 @@ mod limits;
 
 pub mod rfc3339;
 
+mod metrics;
+mod trace;
+
 mod lifecycle;
 mod log;
 mod manifest;
@@ -81,6 +84,9 @@ mod event;
 mod reload;
 mod supervise;
 
+#[cfg(feature = "metrics")]
+mod scrape;
+
 mod host;
 
 pub use breaker::BreakerState;
@@ -95,7 +101,7 @@ pub use host::{Host, HostBuilder, Rescanned, Select};
 pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
-    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
+    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, TraceContext, Type,
     call::{Cause, Failure},
 };
 pub use life::{Rest, State};
@@ -112,7 +118,10 @@ pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 pub use quarantine::Quarantined;
+#[cfg(feature = "metrics")]
+pub use scrape::Metrics;
 pub use state_dir::StateDir;
+pub use trace::{Traced, traced, traced_blocking};
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

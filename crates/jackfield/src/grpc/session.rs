@@ -64,6 +64,7 @@ impl GrpcSession {
         let answer_bytes_max = usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX);
         let Launched { program, version, sockets, .. } = launched;
         let over = Arc::new(watch::Sender::new(None));
+        let room = Arc::new(Room::new(&limits).metered(log.meters()));
         runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
         let Known { about, services, functions, lane } = known;
         let end = || lane::End { over: Arc::clone(&over), kill: program.killer() };
@@ -76,7 +77,7 @@ impl GrpcSession {
             services,
             functions,
             lane,
-            room: Arc::new(Room::new(&limits)),
+            room,
             over,
             limits,
             answer_bytes_max,
@@ -101,6 +102,7 @@ impl GrpcSession {
             message.clone(),
             self.answer_bytes_max,
             timeout,
+            outbound.trace,
         );
         let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
         let service = Arc::clone(service);
