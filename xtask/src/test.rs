@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use crate::report::Report;
-use crate::run::{self, in_ci};
-use crate::toolchain::{c, extism};
+use crate::run::{self, chain, in_ci};
+use crate::toolchain::{c, extism, prometheus};
 use crate::{paths, plugins};
 
 #[derive(clap::Args)]
@@ -42,6 +42,13 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     // Without it a test says that it was left out.
     if let Ok(library) = extism::library() {
         cargo.env(extism::VARIABLE, library);
+    }
+    match prometheus::programs() {
+        Ok(programs) => _ = cargo.env(prometheus::VARIABLE, programs),
+        Err(error) => {
+            ensure!(!in_ci(), "{}", chain(&error));
+            report.skip(format!("what Prometheus says of `deploy/`: {}", chain(&error)));
+        }
     }
     report.count(&mut cargo)
 }

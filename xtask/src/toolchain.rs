@@ -13,6 +13,7 @@ pub(crate) mod extism;
 pub(crate) mod go;
 pub(crate) mod mingw;
 pub(crate) mod node;
+pub(crate) mod prometheus;
 pub(crate) mod pypi;
 pub(crate) mod rust;
 pub(crate) mod rust_tree;

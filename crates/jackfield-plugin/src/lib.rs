@@ -86,6 +86,7 @@
 
 mod instance;
 mod log;
+mod trace;
 
 mod about;
 
@@ -103,8 +104,10 @@ pub mod wasm;
 pub use instance::{Export, Instance};
 pub use jackfield_macros::{Type, export, interface};
 pub use jackfield_protocol::Type;
+pub use jackfield_protocol::TraceContext;
 pub use jackfield_protocol::life::{Life, StateSnapshot};
 pub use log::{Level, log};
+pub use trace::trace_context;
 
 /// What generated code refers to, and what a plugin without the macros would use.
 pub use jackfield_protocol as protocol;

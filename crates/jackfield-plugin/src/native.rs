@@ -10,15 +10,16 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::native::{
     ABI_MAJOR, About, Call, Host, NO_INDEX, Registry, Sink, Str, TABLE_ANY_THREAD, TABLE_BINARY, Table, size_1_0,
     status,
 };
+use jackfield_protocol::{Encoding, TraceContext};
 
 use crate::instance::{Export, Outcome, Served, interfaces, panic_message};
 use crate::log::{Level, send_to};
+use crate::trace::within;
 
 /// What `jackfield_register` does: says who the plugin is and adds its interfaces. 0, or why not.
 ///
@@ -148,7 +149,10 @@ unsafe extern "C" fn call(state: *mut c_void, call: *const Call, sink: *const Si
         (_, _, Err(_)) => return status::UNIMPLEMENTED,
     };
     let mut answer = SCRATCH.try_with(Cell::take).unwrap_or_default();
-    let outcome = entry.served.call(entry.interface, Incoming { function, encoding, arguments }, &mut answer);
+    // SAFETY: as above, for the trace context.
+    let trace = TraceContext::parse(unsafe { call.traceparent.bytes() });
+    let outcome =
+        within(trace, || entry.served.call(entry.interface, Incoming { function, encoding, arguments }, &mut answer));
     let (status, text) = match outcome {
         Outcome::Dispatched(Dispatched::Ok) => (status::OK, None),
         Outcome::Dispatched(Dispatched::OwnError) => (status::OWN_ERROR, None),
@@ -195,7 +199,7 @@ mod tests {
 
     impl Instance for Rascal {
         fn dispatch(&self, _: usize, call: Incoming<'_>, answer: &mut Vec<u8>) -> Dispatched {
-            match call.position(&["echo", "panic", "own-error"]) {
+            match call.position(&["echo", "panic", "own-error", "trace"]) {
                 Some(0) => {
                     answer.extend_from_slice(call.arguments);
                     Dispatched::Ok
@@ -205,6 +209,11 @@ mod tests {
                     answer.extend_from_slice(b"\"no\"");
                     Dispatched::OwnError
                 }
+                Some(3) => {
+                    let trace = crate::trace_context().map_or_else(|| "none".to_owned(), |trace| trace.to_string());
+                    answer.extend_from_slice(trace.as_bytes());
+                    Dispatched::Ok
+                }
                 _ => Dispatched::Unimplemented,
             }
         }
@@ -212,7 +221,7 @@ mod tests {
 
     fn described() -> Result<&'static Interface, InterfaceError> {
         static DESCRIBED: std::sync::OnceLock<Interface> = std::sync::OnceLock::new();
-        let json = r#"{"interface":"test:rascal/rascal@1.0.0","functions":[{"name":"echo"},{"name":"panic"},{"name":"own-error"}]}"#;
+        let json = r#"{"interface":"test:rascal/rascal@1.0.0","functions":[{"name":"echo"},{"name":"panic"},{"name":"own-error"},{"name":"trace"}]}"#;
         Ok(DESCRIBED.get_or_init(|| Interface::from_json(json).expect("a description")))
     }
 
@@ -290,6 +299,16 @@ mod tests {
     }
 
     fn make_call(table: &Table, function: &str, arguments: &[u8], bytes_max: usize) -> (i32, String) {
+        make_call_in("", table, function, arguments, bytes_max)
+    }
+
+    fn make_call_in(
+        traceparent: &str,
+        table: &Table,
+        function: &str,
+        arguments: &[u8],
+        bytes_max: usize,
+    ) -> (i32, String) {
         let mut answer = Answer { bytes: Vec::new(), bytes_max };
         let sink = Sink {
             size: size_of::<Sink>() as u32,
@@ -305,7 +324,7 @@ mod tests {
             reserved: 0,
             arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: NO_DEADLINE,
-            traceparent: Str::EMPTY,
+            traceparent: Str::of(traceparent),
         };
         let function = table.call.expect("a table has a call");
         // SAFETY: the state is the table's, and call and sink live while the plugin runs.
@@ -334,6 +353,17 @@ mod tests {
         // SAFETY: no call is under way.
         unsafe { stop(table.state) };
         assert_eq!(make_call(&table, "echo", b"", 100).0, status::FAILED);
+    }
+
+    #[test]
+    fn a_call_knows_the_span_it_is_made_in_and_the_next_one_does_not() {
+        const SPAN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let (_, heard) = register_with(&EXPORT);
+        let table = heard.lock().expect("unharmed").tables[0];
+        assert_eq!(make_call_in(SPAN, &table, "trace", b"", 100), (status::OK, SPAN.to_owned()));
+        assert_eq!(make_call(&table, "trace", b"", 100), (status::OK, "none".to_owned()));
+        assert_eq!(make_call_in(SPAN, &table, "panic", b"", 1000).0, status::PANICKED);
+        assert_eq!(make_call_in("nonsense", &table, "trace", b"", 100), (status::OK, "none".to_owned()));
     }
 
     #[test]

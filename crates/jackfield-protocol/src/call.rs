@@ -34,7 +34,7 @@ pub trait Caller: Send + Sync {
     fn call(&self, outgoing: Outgoing<'_>) -> Reply;
 
     /// Notes that an answer was read: a success, or the plugin's own error.
-    fn answered(&self, ok: bool);
+    fn answered(&self, function: usize, ok: bool);
 
     /// Turns an answer that is not of the type it should be into the call's failure.
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure;
@@ -240,7 +240,7 @@ fn decoded<T: Type, E: Type>(
         true => Ok(answer.value.decode().map_err(undecodable)?),
         false => Err(CallError::Plugin(answer.value.decode().map_err(undecodable)?)),
     };
-    caller.answered(answer.ok);
+    caller.answered(function, answer.ok);
     read
 }
 

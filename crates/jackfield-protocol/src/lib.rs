@@ -27,6 +27,7 @@ pub mod message;
 pub mod native;
 pub mod protobuf;
 pub mod runner;
+mod trace;
 #[doc(hidden)]
 pub mod turns;
 
@@ -36,6 +37,7 @@ pub use encoding::{DecodeError, EncodeError, Encoding};
 pub use hint::nearest;
 pub use interface::{Fingerprint, Function, Interface, InterfaceError, Param};
 pub use name::{Capability, InterfaceId, NameError, is_kebab};
+pub use trace::{NoTraceContext, TraceContext, TraceText};
 pub use types::{Case, Field, TypeDef, TypeRef, Types};
 pub use value::Type;
 

@@ -26,7 +26,7 @@ impl Caller for Echo {
         Reply::Ready(Ok(answer))
     }
 
-    fn answered(&self, ok: bool) {
+    fn answered(&self, _: usize, ok: bool) {
         assert!(ok);
     }
 

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
 use jackfield_protocol::{
-    CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, compare, dynamic, nearest,
+    CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, TraceContext, compare, dynamic,
+    nearest,
 };
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -25,7 +26,9 @@ use crate::error::GetError;
 use crate::exchange::{self, ValueStream};
 use crate::lifecycle::Retry;
 use crate::mechanism::{Arguments, FunctionName, Inbound, MethodInfo, Offered, Outbound};
+use crate::metrics::{Begun, Series};
 use crate::plugin::{Door, Generation, Lease, Plugin, Shared};
+use crate::trace;
 
 /// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
 ///
@@ -159,10 +162,16 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
         return Err(GetError::Capability { plugin: shared.name.clone(), required: required.clone(), offered });
     }
     let (binding, comparison) = Binding::new(shared, &generation, interface, &wanted)?;
+    let series = interface
+        .functions
+        .iter()
+        .map(|function| shared.meters.method(&format!("{}.{}", interface.id.name, function.name)));
+    let series = series.collect();
     let caller: Arc<dyn Caller> = Arc::new_cyclic(|this| PluginCaller {
         this: Weak::clone(this),
         shared: Arc::clone(shared),
         interface,
+        series,
         wanted,
         binding: ArcSwap::from_pointee(binding),
     });
@@ -254,6 +263,8 @@ struct PluginCaller {
     this: Weak<Self>,
     shared: Arc<Shared>,
     interface: &'static Interface,
+    /// What is measured, by position in the host's description.
+    series: Box<[Arc<Series>]>,
     wanted: Requirements,
     binding: ArcSwap<Binding>,
 }
@@ -264,7 +275,13 @@ impl PluginCaller {
     }
 
     fn fail(&self, generation: Option<&Generation>, function: usize, cause: Cause) -> Failure {
-        self.shared.failure(generation, &self.name(function), cause)
+        self.shared.failure_of(generation, &self.series[function], &self.name(function), cause)
+    }
+
+    /// A call that the plugin was asked is over.
+    #[inline]
+    fn took(&self, function: usize, begun: Begun) {
+        self.series[function].took_in(&self.shared.meters, begun, trace::current());
     }
 
     /// Matches the interface with a generation of the plugin.
@@ -285,22 +302,27 @@ impl PluginCaller {
         if bound.functions[function].as_ref().is_some_and(|function| function.again) {
             return self.make_twice(lease.for_later(), outgoing);
         }
+        let begun = self.shared.meters.begin();
         match self.send(bound, &lease, outgoing) {
             Inbound::Now(Ok(answer)) => {
+                self.took(function, begun);
                 // Before the answer is moved: what it was written with has reached memory by then.
                 drop(lease);
                 Reply::Ready(Ok(answer))
             }
-            Inbound::Now(Err(cause)) => Reply::Ready(Err(self.fail(Some(&lease), function, cause))),
+            Inbound::Now(Err(cause)) => {
+                self.took(function, begun);
+                Reply::Ready(Err(self.fail(Some(&lease), function, cause)))
+            }
             Inbound::Later(later) => {
                 let lease = lease.for_later();
                 let name = self.name(function);
-                let mut unanswered = Unanswered { shared: Arc::clone(&self.shared), over: false };
+                let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun);
                 Reply::Later(Box::pin(async move {
                     let answer = later.await;
-                    unanswered.over = true;
+                    unanswered.over();
                     // Before the hold is given back: whoever waits for that wants to know of this.
-                    let answer = answer.map_err(|cause| unanswered.shared.failure(Some(&lease), &name, cause));
+                    let answer = answer.map_err(|cause| unanswered.failure(&lease, &name, cause));
                     drop(lease);
                     answer
                 }))
@@ -344,13 +366,14 @@ impl PluginCaller {
             // Whoever calls holds it.
             return Reply::Ready(Err(self.fail(None, function, Cause::Cancelled)));
         };
-        let mut unanswered = Unanswered { shared: Arc::clone(&self.shared), over: false };
-        let made = make(this, Kept { function, arguments, timeout });
+        let begun = self.shared.meters.begin();
+        let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun);
+        let made = make(this, Kept { function, arguments, timeout, trace: trace::current() });
         Reply::Later(Box::pin(InRuntime::new(self.shared.runtime.clone(), async move {
             // The whole of it, and not its flag alone.
             let unanswered = &mut unanswered;
             let answer = made.await;
-            unanswered.over = true;
+            unanswered.over();
             answer
         })))
     }
@@ -380,6 +403,7 @@ impl PluginCaller {
             encoding: Encoding::Json,
             arguments: Arguments::Encoded(call.arguments.clone().into()),
             timeout: call.timeout,
+            trace: call.trace,
             blocking: false,
         });
         match inbound {
@@ -409,6 +433,7 @@ impl PluginCaller {
             encoding: bound.encoding,
             arguments,
             timeout: timeout_of(generation, &self.wanted.options),
+            trace: trace::current(),
             blocking: outgoing.blocking,
         })
     }
@@ -422,6 +447,7 @@ struct Kept {
     arguments: Vec<u8>,
     /// Time for it.
     timeout: Duration,
+    trace: Option<TraceContext>,
 }
 
 fn broken(pause: Duration) -> Cause {
@@ -449,8 +475,8 @@ impl Caller for PluginCaller {
         }
     }
 
-    fn answered(&self, ok: bool) {
-        self.shared.answered(ok);
+    fn answered(&self, function: usize, ok: bool) {
+        self.shared.answered(&self.series[function], ok);
     }
 
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure {
@@ -499,13 +525,33 @@ impl<F: Future> Future for InRuntime<F> {
 /// Counts a call as cancelled unless it ends otherwise.
 struct Unanswered {
     shared: Arc<Shared>,
+    series: Arc<Series>,
+    begun: Begun,
+    trace: Option<TraceContext>,
     over: bool,
+}
+
+impl Unanswered {
+    fn new(shared: &Arc<Shared>, series: &Arc<Series>, begun: Begun) -> Self {
+        Self { shared: Arc::clone(shared), series: Arc::clone(series), begun, trace: trace::current(), over: false }
+    }
+
+    /// It has ended.
+    fn over(&mut self) {
+        self.over = true;
+        self.series.took_in(&self.shared.meters, self.begun, self.trace);
+    }
+
+    fn failure(&self, lease: &Lease, function: &str, cause: Cause) -> Failure {
+        self.shared.failure_of(Some(lease), &self.series, function, cause)
+    }
 }
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.record(Status::Cancelled);
+            self.over();
+            self.shared.record(&self.series, Status::Cancelled);
         }
     }
 }
@@ -539,19 +585,25 @@ async fn call_dynamic(
             };
         }
     };
-    let mut unanswered = Unanswered { shared: Arc::clone(shared), over: false };
+    let method = format!("{}.{}", found.offered.id.name, found.function);
+    // Without a description, the name is the caller's.
+    let series = match found.offered.description {
+        Some(_) => shared.meters.method(&method),
+        None => shared.meters.named(&method),
+    };
+    let mut unanswered = Unanswered::new(shared, &series, shared.meters.begin());
     let answer = ask_found(&lease, found, &arguments, timeout).await;
-    unanswered.over = true;
+    unanswered.over();
     match answer {
         Ok(Ok(value)) => {
-            shared.answered(true);
+            shared.answered(&series, true);
             Ok(value)
         }
         Ok(Err(own)) => {
-            shared.answered(false);
+            shared.answered(&series, false);
             Err(CallError::Plugin(own))
         }
-        Err(cause) => Err(fail(Some(&lease), cause)),
+        Err(cause) => Err(CallError::Failed(unanswered.failure(&lease, function, cause))),
     }
 }
 
@@ -591,6 +643,7 @@ async fn ask_found(
         encoding: Encoding::Json,
         arguments: Arguments::Encoded(encoded),
         timeout,
+        trace: trace::current(),
         blocking: false,
     });
     let answer = match inbound {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tracing::Level;
 
-use crate::crash::{CrashReport, Crashes};
+use crate::crash::{CrashExit, CrashReport, Crashes};
 use crate::life::Rest;
+use crate::metrics::{Died, Tally};
 use crate::plugin::Reloaded;
 use crate::quarantine::{Quarantine, Quarantined};
 
@@ -178,11 +179,12 @@ pub(crate) struct Records {
     pub(crate) crashes: Crashes,
     pub(crate) quarantine: Quarantine,
     events: broadcast::Sender<Event>,
+    pub(crate) tally: Tally,
 }
 
 impl Records {
     pub(crate) fn new(crashes: Crashes, quarantine: Quarantine) -> Self {
-        Self { crashes, quarantine, events: broadcast::Sender::new(EVENTS_KEPT) }
+        Self { crashes, quarantine, events: broadcast::Sender::new(EVENTS_KEPT), tally: Tally::default() }
     }
 
     /// Sets a plugin aside, and says so.
@@ -195,6 +197,7 @@ impl Records {
     }
 
     pub(crate) fn tell(&self, event: Event) {
+        self.count(&event);
         let plugin = event.plugin();
         match event.level() {
             Level::ERROR => tracing::error!(target: "jackfield", plugin, "{}: {event}", event.name()),
@@ -203,6 +206,28 @@ impl Records {
         }
         // Nobody may listen.
         let _ = self.events.send(event);
+    }
+
+    /// Every event that the metrics show passes here.
+    fn count(&self, event: &Event) {
+        let (tally, plugin) = (&self.tally, event.plugin());
+        match event {
+            Event::Died(report) => tally.died(
+                plugin,
+                match report.exit {
+                    CrashExit::Signal { number, .. } => Died::Signal(number),
+                    CrashExit::Code(_) => Died::Exit,
+                    CrashExit::Unknown => Died::Unknown,
+                },
+            ),
+            Event::NotStarted { .. } => tally.not_started(plugin),
+            Event::Quarantined { .. } => tally.quarantined(plugin),
+            Event::Reloaded(reloaded) => tally.reloaded(plugin, reloaded.took),
+            Event::ReloadFailed { .. } => tally.reload_failed(plugin),
+            Event::SwappedBack { .. } => tally.swapped_back(plugin),
+            Event::Removed { .. } => tally.removed(plugin),
+            Event::Ready { .. } | Event::Hangs { .. } | Event::Stopped { .. } | Event::Refused { .. } => {}
+        }
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {

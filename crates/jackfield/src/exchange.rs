@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::mechanism::{About, Exchange, Messages, MethodInfo, Told};
+use crate::metrics::{Begun, Series};
 use crate::plugin::{Lease, Shared};
 
 /// The messages that a plugin answers with, one after the other. Dropped before the last, it cancels the call.
@@ -19,6 +20,8 @@ pub struct ValueStream {
     messages: Box<dyn Messages>,
     method: String,
     shared: Arc<Shared>,
+    series: Arc<Series>,
+    begun: Begun,
     over: bool,
     /// Held until the end: the session must not be stopped meanwhile.
     lease: Lease,
@@ -31,22 +34,31 @@ impl ValueStream {
             return None;
         }
         let next = self.messages.next().await;
-        self.over = !matches!(next, Some(Ok(_)));
+        if !matches!(next, Some(Ok(_))) {
+            self.end();
+        }
         match next {
             Some(Ok(value)) => Some(Ok(value)),
             None => {
-                self.shared.answered(true);
+                self.shared.answered(&self.series, true);
                 None
             }
             Some(Err(Told::Own(error))) => {
-                self.shared.answered(false);
+                self.shared.answered(&self.series, false);
                 Some(Err(CallError::Plugin(error)))
             }
             Some(Err(Told::Failed(cause))) => {
-                let failure = self.shared.failure(Some(&self.lease), &self.method, cause);
+                let failure = self.shared.failure_of(Some(&self.lease), &self.series, &self.method, cause);
                 Some(Err(CallError::Failed(failure)))
             }
         }
+    }
+}
+
+impl ValueStream {
+    fn end(&mut self) {
+        self.over = true;
+        self.series.took(&self.shared.meters, self.begun);
     }
 }
 
@@ -59,7 +71,8 @@ impl fmt::Debug for ValueStream {
 impl Drop for ValueStream {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.record(Status::Cancelled);
+            self.end();
+            self.shared.record(&self.series, Status::Cancelled);
         }
     }
 }
@@ -128,10 +141,16 @@ pub(crate) fn begin(
     Method { service, method }: Method,
     messages: mpsc::Receiver<Value>,
 ) -> Result<ValueStream, CallError<Value>> {
-    let begun = lease.session.exchange(Exchange { service, method, messages, timeout });
-    let messages = begun.map_err(|cause| CallError::Failed(shared.failure(Some(&lease), written, cause)))?;
+    let series = {
+        let service = &lease.about.services[service];
+        shared.meters.method(&format!("{}/{}", service.name, service.methods[method].name))
+    };
+    let begun = shared.meters.begin();
+    let made = lease.session.exchange(Exchange { service, method, messages, timeout });
+    let failed = |cause| CallError::Failed(shared.failure_of(Some(&lease), &series, written, cause));
+    let messages = made.map_err(failed)?;
     let (method, shared) = (written.to_owned(), Arc::clone(shared));
-    Ok(ValueStream { messages, method, shared, over: false, lease })
+    Ok(ValueStream { messages, method, shared, series, begun, over: false, lease })
 }
 
 /// A call with one message, answered by one.

@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
 use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
+use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
 use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
@@ -216,6 +217,12 @@ impl Host {
         self.inner.loader.records.events()
     }
 
+    /// What is measured of plugins: every series of theirs, as text for Prometheus or in a registry.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::scrape::Metrics {
+        crate::scrape::Metrics::new(&self.inner)
+    }
+
     /// What plugins print and log from now on. A listener that is slow misses lines, and is told how many.
     pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
         self.inner.loader.lines.subscribe()
@@ -245,6 +252,13 @@ impl Host {
         if let Some(runtime) = &self.runtime {
             runtime.block_on(self.stop());
         }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl crate::scrape::Source for Inner {
+    fn look(&self) -> (Vec<Plugin>, &Records) {
+        (self.registry().plugins.values().cloned().collect(), &self.loader.records)
     }
 }
 
@@ -316,6 +330,7 @@ impl Inner {
                 Ok(plugin)
             }
             Err((step, reason)) => {
+                self.loader.records.tally.not_loaded(step.as_str());
                 let refused = Arc::new(Refused { name, path, reason });
                 self.loader
                     .records
@@ -551,6 +566,7 @@ pub struct HostBuilder {
     only: Option<String>,
     required: Vec<Capability>,
     confine: Policy,
+    unmeasured: bool,
     #[cfg(feature = "wasm")]
     functions: Vec<crate::host_function::HostFunction>,
 }
@@ -615,6 +631,14 @@ impl HostBuilder {
     #[must_use]
     pub fn watch(mut self, watch: bool) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// Measures calls, for [`Host::metrics`]. Default: yes. Otherwise they are counted, and not timed.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self, metrics: bool) -> Self {
+        self.unmeasured = !metrics;
         self
     }
 
@@ -688,11 +712,12 @@ impl HostBuilder {
             lifecycle: self.lifecycle,
             confine: self.confine,
             required: self.required,
-            cache_dir: self.cache_dir.unwrap_or_else(default_cache_dir),
+            cache_dir: self.cache_dir.unwrap_or_else(private_dir::default_cache_dir),
             turns: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             runtime,
             records: Arc::new(records),
             journal,
+            meters: AllMeters::new(!self.unmeasured),
             #[cfg(feature = "wasm")]
             functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),
@@ -772,6 +797,7 @@ struct Loader {
     runtime: Handle,
     records: Arc<Records>,
     journal: Journal,
+    meters: AllMeters,
     /// What plugins of Extism may be lent.
     #[cfg(feature = "wasm")]
     functions: Arc<[crate::host_function::HostFunction]>,
@@ -787,7 +813,8 @@ impl Loader {
         let source = found.source.path().to_owned();
         let identity = loader.identity(&found);
         let (sender, commands) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender));
+        let shared = Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender);
+        let shared = Arc::new(shared.metered(loader.meters.of(&name)));
         let starter: Arc<dyn Starter> = Arc::new(Arc::clone(loader));
         let records = Arc::clone(&loader.records);
         let mut keeper = Keeper::new(Arc::clone(&shared), commands, starter, records, source);
@@ -865,7 +892,7 @@ impl Loader {
             },
             grpc: manifest.grpc.clone(),
             confine,
-            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone())),
+            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone()).metered(&self.meters.of(&name))),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;
@@ -980,15 +1007,4 @@ fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
 
 fn own_runtime() -> std::io::Result<Runtime> {
     runtime::Builder::new_multi_thread().worker_threads(1).thread_name("jackfield").enable_all().build()
-}
-
-/// `jackfield` in the user's cache directory, or, for a user without one, in the temporary directory.
-fn default_cache_dir() -> PathBuf {
-    let set = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = match std::env::consts::OS {
-        "windows" => set("LOCALAPPDATA"),
-        "macos" => set("HOME").map(|home| home.join("Library/Caches")),
-        _ => set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache"))),
-    };
-    base.unwrap_or_else(std::env::temp_dir).join("jackfield")
 }

@@ -27,6 +27,9 @@ mod limits;
 
 pub mod rfc3339;
 
+mod metrics;
+mod trace;
+
 mod lifecycle;
 mod log;
 mod manifest;
@@ -81,6 +84,9 @@ mod event;
 mod reload;
 mod supervise;
 
+#[cfg(feature = "metrics")]
+mod scrape;
+
 mod host;
 
 pub use breaker::BreakerState;
@@ -95,7 +101,7 @@ pub use host::{Host, HostBuilder, Rescanned, Select};
 pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
-    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, Type,
+    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, TraceContext, Type,
     call::{Cause, Failure},
     runner::{Enforced, ProcessLimits, Profile},
 };
@@ -115,7 +121,10 @@ pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
 pub use quarantine::Quarantined;
+#[cfg(feature = "metrics")]
+pub use scrape::Metrics;
 pub use state_dir::StateDir;
+pub use trace::{Traced, traced, traced_blocking};
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -10,14 +10,15 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tracing::Level;
 
+use crate::metrics::Meters;
 use crate::rfc3339;
 
 /// Lines kept of a plugin's output, for reports.
@@ -27,6 +28,9 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 
 /// Lines that wait for the slowest listener. What comes after them takes the place of the oldest.
 pub(crate) const LIVE_LINES_MAX: usize = 1024;
+
+/// Lines of a plugin that are passed on in a second. What it writes beyond them is kept as all lines are, and counted.
+const LINES_A_SECOND: u32 = 1_000;
 
 /// A line that a plugin printed or logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +126,34 @@ pub(crate) struct PluginLog {
     /// The line in which a runtime began to say why it dies: what follows belongs to it.
     death: OnceLock<String>,
     live: Option<broadcast::Sender<LogLine>>,
+    meters: Arc<Meters>,
+    flow: Mutex<Flow>,
+}
+
+/// How much of what a plugin writes is passed on.
+#[derive(Debug, Default)]
+struct Flow {
+    /// When the present second began.
+    begun: Option<Instant>,
+    lines: u32,
+    dropped: u64,
+}
+
+impl Flow {
+    /// Whether one more line may pass, and how many did not in the second before, once it is over.
+    fn admit(&mut self, now: Instant) -> (bool, u64) {
+        let mut dropped = 0;
+        if self.begun.is_none_or(|begun| now.duration_since(begun) >= Duration::from_secs(1)) {
+            dropped = self.dropped;
+            *self = Flow { begun: Some(now), lines: 0, dropped: 0 };
+        }
+        let admitted = self.lines < LINES_A_SECOND;
+        match admitted {
+            true => self.lines += 1,
+            false => self.dropped += 1,
+        }
+        (admitted, dropped)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,13 +176,23 @@ struct Kept {
 impl PluginLog {
     /// The log of a plugin whose lines nobody listens to.
     pub(crate) fn new(plugin: &str) -> Self {
-        let (said, strays, death) = Default::default();
-        Self { plugin: plugin.to_owned(), generation: 1, said, strays, death, live: None }
+        let (said, strays, death, meters, flow) = Default::default();
+        Self { plugin: plugin.to_owned(), generation: 1, said, strays, death, live: None, meters, flow }
     }
 
     /// The log of a generation, whose lines also go to those who listen to `live`.
     pub(crate) fn with_tap(plugin: &str, generation: u64, live: broadcast::Sender<LogLine>) -> Self {
         Self { generation, live: Some(live), ..Self::new(plugin) }
+    }
+
+    /// The same, whose lines are counted.
+    pub(crate) fn metered(self, meters: &Arc<Meters>) -> Self {
+        Self { meters: Arc::clone(meters), ..self }
+    }
+
+    /// What is measured of the plugin.
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
     }
 
     /// A line that the plugin wrote to stderr.
@@ -173,6 +215,7 @@ impl PluginLog {
 
     /// A line on stdout that is no message.
     pub(crate) fn stray(&self, line: &str) {
+        self.meters.noise.fetch_add(1, Ordering::Relaxed);
         self.take(&self.strays, Level::INFO, line, line);
     }
 
@@ -208,13 +251,16 @@ impl PluginLog {
     /// Keeps a line and passes it on. `text` is the end of it.
     fn take(&self, tail: &Mutex<Tail>, level: Level, line: &str, text: &str) {
         static LINES: AtomicU64 = AtomicU64::new(1);
+        self.meters.line(level);
+        let (admitted, dropped) = self.flow.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
         let kept = {
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             // Under the lock, so that a tail is in the order of the numbers.
             let number = LINES.fetch_add(1, Ordering::Relaxed);
             let text_from = line.len().saturating_sub(text.len());
             let kept = Kept { number, at: SystemTime::now(), level, line: line.to_owned(), text_from };
-            let live = self.live.as_ref().filter(|live| live.receiver_count() > 0).map(|_| kept.clone());
+            let live = self.live.as_ref().filter(|live| admitted && live.receiver_count() > 0);
+            let live = live.map(|_| kept.clone());
             tail.keep(kept);
             live
         };
@@ -222,7 +268,13 @@ impl PluginLog {
             // The last listener may just have gone.
             let _ = live.send(self.line(&kept));
         }
-        self.forward(level, text);
+        if dropped > 0 {
+            self.forward(Level::WARN, &format!("it writes too much: {dropped} lines were passed over"));
+        }
+        match admitted {
+            true => self.forward(level, text),
+            false => _ = self.meters.lines_dropped.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     fn line(&self, kept: &Kept) -> LogLine {
@@ -399,6 +451,23 @@ mod tests {
         (0..10).for_each(|number| log.stderr(&number.to_string()));
         assert_eq!(lines.try_recv(), Err(broadcast::error::TryRecvError::Lagged(6)));
         assert_eq!(lines.try_recv().expect("a line").text, "6");
+    }
+
+    #[test]
+    fn a_flood_is_passed_on_in_part_and_counted() {
+        let mut flow = Flow::default();
+        let begun = Instant::now();
+        let admitted = (0..5_000).filter(|_| flow.admit(begun).0).count();
+        assert_eq!(admitted, LINES_A_SECOND as usize);
+        assert_eq!(flow.admit(begun + Duration::from_secs(1)), (true, 4_000));
+        let (live, mut lines) = broadcast::channel(10);
+        let meters = Arc::new(Meters::default());
+        let log = PluginLog::with_tap("p", 1, live).metered(&meters);
+        (0..100_000).for_each(|number| log.stderr(&number.to_string()));
+        assert_eq!(log.tail(1), ["99999"]);
+        assert!(meters.lines_dropped.load(Ordering::Relaxed) > 50_000);
+        // The listener is slow, too: both losses are told.
+        assert!(matches!(lines.try_recv(), Err(broadcast::error::TryRecvError::Lagged(_))));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
 use jackfield_protocol::runner::{Enforced, Profile};
-use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId};
+use jackfield_protocol::{Capability, Encoding, Interface, InterfaceId, TraceContext};
 use semver::Version;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -190,6 +190,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) arguments: Arguments,
     /// Time for the call, from now.
     pub(crate) timeout: Duration,
+    /// The span it is made in.
+    pub(crate) trace: Option<TraceContext>,
     /// Whether the caller waits on this thread: then it may be kept until the call is over.
     pub(crate) blocking: bool,
 }
@@ -266,7 +268,7 @@ impl fmt::Display for Exit {
 }
 
 /// Names of the signals that end programs. The numbers are those of Linux and macOS alike.
-fn signal_name(signal: i32) -> Option<&'static str> {
+pub(crate) fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

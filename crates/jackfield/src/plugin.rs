@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -28,6 +28,7 @@ use crate::limits::Limits;
 use crate::log::{LogLine, PluginLog};
 use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
+use crate::metrics::{Meters, Series};
 use crate::observe::{Calls, Counters};
 
 /// A handle on a loaded plugin. Cheap to clone; all clones are the same plugin.
@@ -193,6 +194,7 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) runtime: Handle,
     pub(crate) counters: Counters,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) breaker: Breaker,
     /// The generation that takes calls. Always that of the state, and here as well for those who call.
     current: ArcSwapOption<Generation>,
@@ -212,6 +214,8 @@ struct Known {
     identity: Identity,
     /// The last generation, for what is to be said of it when it is over.
     last: Option<Arc<Generation>>,
+    /// Those before it, as long as they have calls.
+    old: Vec<Weak<Generation>>,
     /// Its host is gone.
     abandoned: bool,
 }
@@ -322,11 +326,12 @@ impl Shared {
         keeper: mpsc::UnboundedSender<Command>,
     ) -> Self {
         let breaker = Breaker::new(identity.lifecycle.breaker.as_ref(), Instant::now());
-        let life = Known { life: Life::Discovered, identity, last: None, abandoned: false };
+        let life = Known { life: Life::Discovered, identity, last: None, old: Vec::new(), abandoned: false };
         Self {
             name,
             runtime,
             counters: Counters::default(),
+            meters: Arc::default(),
             breaker,
             current: ArcSwapOption::empty(),
             life: Mutex::new(life),
@@ -336,6 +341,11 @@ impl Shared {
             restarts: AtomicU32::new(0),
             generations_live: AtomicUsize::new(0),
         }
+    }
+
+    /// The same, measured by these.
+    pub(crate) fn metered(self, meters: Arc<Meters>) -> Self {
+        Self { meters, ..self }
     }
 
     // ---- For those who call ---------------------------------------------------------------------
@@ -380,6 +390,7 @@ impl Shared {
     /// Takes hold of the current generation, or of the next one if it comes within `timeout`.
     pub(crate) async fn lease_in_time(&self, timeout: Duration) -> Result<Lease, Cause> {
         let _waiting = self.wait()?;
+        let begun = Instant::now();
         let lease = async {
             let mut changed = self.changed.subscribe();
             loop {
@@ -399,7 +410,9 @@ impl Shared {
                 }
             }
         };
-        tokio::time::timeout(timeout, lease).await.unwrap_or(Err(Cause::Timeout { after: timeout }))
+        let lease = tokio::time::timeout(timeout, lease).await.unwrap_or(Err(Cause::Timeout { after: timeout }));
+        self.meters.queued(begun.elapsed());
+        lease
     }
 
     /// A place among the calls that wait. They are no more than may be in flight.
@@ -416,20 +429,33 @@ impl Shared {
     }
 
     /// Counts how a call ended that came to an end of its own.
-    pub(crate) fn answered(&self, ok: bool) {
-        self.record(if ok { Status::Ok } else { Status::Error });
+    pub(crate) fn answered(&self, series: &Series, ok: bool) {
+        self.record(series, if ok { Status::Ok } else { Status::Error });
     }
 
     /// Counts a call.
-    pub(crate) fn record(&self, status: Status) {
+    pub(crate) fn record(&self, series: &Series, status: Status) {
+        series.count(status);
         self.counters.count(status);
         self.breaker.record(status, Instant::now);
     }
 
     /// Counts a call that failed, and says so. `generation` is the one that was to answer it.
     pub(crate) fn failure(&self, generation: Option<&Generation>, function: &str, cause: Cause) -> Failure {
+        self.failure_of(generation, &self.meters.named(function), function, cause)
+    }
+
+    /// [`Shared::failure`], of a function whose series is known.
+    pub(crate) fn failure_of(
+        &self,
+        generation: Option<&Generation>,
+        series: &Series,
+        function: &str,
+        cause: Cause,
+    ) -> Failure {
         let status = cause.status();
-        self.record(status);
+        self.record(series, status);
+        self.meters.failed(&cause);
         if let Some(generation) = generation {
             generation.note_failure(status, function);
             if status == Status::Timeout {
@@ -452,7 +478,11 @@ impl Shared {
         };
         if let Some(generation) = &current {
             known.identity = generation.identity.clone();
-            known.last = Some(Arc::clone(generation));
+            let before = known.last.replace(Arc::clone(generation));
+            known.old.retain(|old| old.strong_count() > 0 && !std::ptr::eq(old.as_ptr(), &**generation));
+            known
+                .old
+                .extend(before.filter(|before| before.number != generation.number).map(|old| Arc::downgrade(&old)));
         }
         self.current.store(current);
         drop(known);
@@ -486,6 +516,15 @@ impl Shared {
 
     pub(crate) fn limits(&self) -> Limits {
         self.known().identity.limits.clone()
+    }
+
+    /// Calls under way, those of older generations included, and calls that wait.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) fn in_flight(&self) -> usize {
+        let known = self.known();
+        let old = known.old.iter().filter_map(Weak::upgrade);
+        let calls: usize = known.last.iter().cloned().chain(old).map(|generation| generation.calls()).sum();
+        calls + self.waiting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn last(&self) -> Option<Arc<Generation>> {

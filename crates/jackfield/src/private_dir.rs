@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What others may not do with a directory.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,17 @@ pub(crate) fn exposed(seen: &fs::Metadata, closed: Closed) -> Option<String> {
 #[cfg(not(unix))]
 pub(crate) fn exposed(_: &fs::Metadata, _: Closed) -> Option<String> {
     None
+}
+
+/// `jackfield` in the user's cache directory, or, for a user without one, in the temporary directory.
+pub(crate) fn default_cache_dir() -> PathBuf {
+    let set = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = match std::env::consts::OS {
+        "windows" => set("LOCALAPPDATA"),
+        "macos" => set("HOME").map(|home| home.join("Library/Caches")),
+        _ => set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache"))),
+    };
+    base.unwrap_or_else(std::env::temp_dir).join("jackfield")
 }
 
 #[cfg(all(test, unix))]

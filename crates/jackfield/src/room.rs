@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jackfield_protocol::call::Cause;
 use tokio::sync::oneshot;
 
 use crate::limits::Limits;
+use crate::metrics::Meters;
 
 /// How often a call that waits is overtaken at most.
 const OVERTAKEN_MAX: u32 = 1_000;
@@ -19,6 +21,7 @@ const OVERTAKEN_MAX: u32 = 1_000;
 pub(crate) struct Room {
     free: Arc<Mutex<Free>>,
     bytes_max: usize,
+    meters: Option<Arc<Meters>>,
 }
 
 /// What is free, and who waits for more.
@@ -44,7 +47,12 @@ impl Room {
     pub(crate) fn new(limits: &Limits) -> Self {
         let bytes_max = limits.call_bytes_in_flight_max;
         let free = Free { calls: limits.calls_in_flight_max, bytes: bytes_max, waiting: VecDeque::new() };
-        Self { free: Arc::new(Mutex::new(free)), bytes_max }
+        Self { free: Arc::new(Mutex::new(free)), bytes_max, meters: None }
+    }
+
+    /// The same, and how long calls wait is measured.
+    pub(crate) fn metered(self, meters: &Arc<Meters>) -> Self {
+        Self { meters: Some(Arc::clone(meters)), ..self }
     }
 
     /// Refuses what no waiting would make room for.
@@ -75,8 +83,14 @@ impl Room {
             free.waiting.push_back(Waiting { bytes, overtaken: 0, to });
             granted
         };
+        let begun = Instant::now();
         match granted.await {
-            Ok(taken) => taken,
+            Ok(taken) => {
+                if let Some(meters) = &self.meters {
+                    meters.queued(begun.elapsed());
+                }
+                taken
+            }
             // Only one that nobody waits for is dropped.
             Err(_) => std::future::pending().await,
         }

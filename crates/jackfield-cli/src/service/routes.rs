@@ -9,7 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::{StatusCode, Uri};
-use jackfield::{CallOptions, parse_duration};
+use jackfield::{CallOptions, TraceContext, parse_duration, traced};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,7 +21,8 @@ type Answer = Result<Response, Fault>;
 
 /// Method, path and handler of every route. `docs/api.md` has each of them.
 fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Entry>)> {
-    vec![
+    #[cfg_attr(not(feature = "metrics"), expect(unused_mut))]
+    let mut routes: Vec<(_, _, MethodRouter<Entry>)> = vec![
         ("GET", "/v1/plugins", get(list)),
         ("GET", "/v1/plugins/{name}", get(inspect)),
         ("POST", "/v1/plugins/{name}/call", post(call)),
@@ -38,7 +39,10 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Entry>)> {
         ("GET", "/v1/logs", get(streams::logs)),
         ("GET", "/v1/events", get(streams::events)),
         ("GET", "/v1/health", get(health)),
-    ]
+    ];
+    #[cfg(feature = "metrics")]
+    routes.push(("GET", "/metrics", get(metrics)));
+    routes
 }
 
 /// Everything that comes in by one listener.
@@ -80,10 +84,16 @@ struct Call {
 }
 
 async fn call(State(entry): State<Entry>, Path(name): Path<String>, request: Request) -> Answer {
+    // One that is not valid is none, as the standard has it.
+    let trace = request.headers().get("traceparent").and_then(|trace| TraceContext::parse(trace.as_bytes()));
     let Call { function, arguments, timeout } = read(request).await?;
     let arguments = arguments.map_or_else(|| Value::Object(Default::default()), |Exact(arguments)| arguments);
     let options = options(timeout.as_deref())?;
-    let said = entry.service.own.call(&name, &function, arguments, &options).await;
+    let call = entry.service.own.call(&name, &function, arguments, &options);
+    let said = match trace {
+        Some(trace) => traced(trace, call).await,
+        None => call.await,
+    };
     Ok(answer(&said.map_err(fault)?))
 }
 
@@ -124,6 +134,15 @@ async fn health(State(entry): State<Entry>) -> Response {
     let health = entry.service.own.health();
     let status = if health.well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     with_status(status, &health)
+}
+
+/// Where Prometheus looks by itself, and so without the version of our own routes.
+#[cfg(feature = "metrics")]
+async fn metrics(State(entry): State<Entry>) -> Response {
+    let mut response = Response::new(entry.service.own.host().metrics().text().into());
+    let kind = http::HeaderValue::from_static(jackfield::Metrics::CONTENT_TYPE);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
 }
 
 /// An error of the host's, as an answer.

@@ -9,12 +9,13 @@ use jackfield_protocol::call::Buffer;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
 use jackfield_protocol::message::{self, Hello, Message, code, feature, method};
-use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
+use jackfield_protocol::{Encoding, Interface, PROTOCOL, TraceContext, nearest};
 
 use super::turns::{Turn, Turns};
 use crate::about::about;
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
+use crate::trace::within;
 
 /// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -41,7 +42,7 @@ struct Input {
 /// A message, owned, so that the pipe can go to the next thread.
 enum Work {
     Line(Buffer),
-    Call { header: Header, body: Buffer },
+    Call { header: Header, trace: Option<TraceContext>, body: Buffer },
 }
 
 impl Session {
@@ -121,18 +122,21 @@ impl Session {
     fn make(&self, work: &Work) {
         match work {
             Work::Line(line) => self.line(line),
-            Work::Call { header, body } => self.frame(*header, body),
+            Work::Call { header, trace, body } => within(*trace, || self.frame(*header, body)),
         }
     }
 
     fn line(&self, line: &[u8]) {
         match Message::parse(line) {
-            Ok(Message::Request { id, method: name, params, .. }) => {
+            Ok(Message::Request { id, method: name, params, meta }) => {
                 let params = params.map_or(&[][..], |params| params.get().as_bytes());
                 match &*name {
                     method::HELLO => self.hello(id, params),
                     method::PING => self.send(|out| message::write_answer(out, id, b"null")),
-                    name => self.call(id, name, params),
+                    name => {
+                        let trace = meta.traceparent.and_then(|trace| trace.parse().ok());
+                        within(trace, || self.call(id, name, params));
+                    }
                 }
             }
             // A call that runs cannot be stopped from outside; its answer comes and is dropped.
@@ -276,10 +280,11 @@ impl Input {
                     owned.extend_from_slice(line);
                     return Some(Work::Line(owned));
                 }
-                Some(Piece::Frame { header, body, .. }) => {
+                Some(Piece::Frame { header, trace, body }) => {
+                    let trace = TraceContext::parse(trace);
                     let mut owned = Buffer::new();
                     owned.extend_from_slice(body);
-                    return Some(Work::Call { header, body: owned });
+                    return Some(Work::Call { header, trace, body: owned });
                 }
                 Some(Piece::TooLong { bytes, .. }) => {
                     log(Level::Error, &format!("the host sent a message of {bytes} bytes, which is too long"));

@@ -70,6 +70,7 @@ impl GrpcSession {
         let Launched { program, version, sockets, enforced, .. } = launched;
         let on_timeout = program.on_timeout(&limits);
         let over = Arc::new(watch::Sender::new(None));
+        let room = Arc::new(Room::new(&limits).metered(log.meters()));
         runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
         let Known { about, services, functions, lane } = known;
         let end = || lane::End { over: Arc::clone(&over), kill: program.killer() };
@@ -82,7 +83,7 @@ impl GrpcSession {
             services,
             functions,
             lane,
-            room: Arc::new(Room::new(&limits)),
+            room,
             over,
             limits,
             answer_bytes_max,
@@ -109,6 +110,7 @@ impl GrpcSession {
             message.clone(),
             self.answer_bytes_max,
             timeout,
+            outbound.trace,
         );
         let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
         let service = Arc::clone(service);

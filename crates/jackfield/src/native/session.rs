@@ -55,6 +55,7 @@ impl NativeSession {
         }
         let encoding = outbound.encoding;
         let arguments = outbound.arguments.bytes();
+        let trace = outbound.trace.map(|trace| trace.text());
         let call = Call {
             size: size_of::<Call>() as u32,
             encoding: encoding as u32,
@@ -63,7 +64,7 @@ impl NativeSession {
             reserved: 0,
             arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: u64::try_from(outbound.timeout.as_micros()).unwrap_or(NO_DEADLINE),
-            traceparent: Str::EMPTY,
+            traceparent: trace.as_deref().map_or(Str::EMPTY, Str::of),
         };
         let mut bytes = Buffer::new();
         let ended = self.registrations[outbound.interface].call(&call, &mut bytes, self.answer_bytes_max);

@@ -68,6 +68,7 @@ impl ProcessSession {
         runtime: &Handle,
     ) -> Self {
         let limits = spec.limits.clone();
+        let room = Room::new(&limits).metered(log.meters());
         let Greeted { about, reader, writer } = greeted;
         let names: Vec<_> = about.interfaces.iter().map(|offered| offered.id.name.clone()).collect();
         let alike = |name: &String| names.iter().filter(|other| *other == name).count() > 1;
@@ -80,7 +81,7 @@ impl ProcessSession {
             writer,
             pending: Pending::new(),
             next_id: AtomicU64::new(super::hello::HELLO_ID + 1),
-            room: Room::new(&limits),
+            room,
             over: mechanism::Over::new(None),
             answer_bytes_max: usize::try_from(limits.answer_bytes_max).unwrap_or(usize::MAX),
         });
@@ -98,22 +99,26 @@ impl ProcessSession {
         match (outbound.encoding, outbound.function.position) {
             (Encoding::Binary, Some(position)) => {
                 let number = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+                let text = outbound.trace.map(|trace| trace.text());
+                let trace = text.as_deref().unwrap_or_default();
                 let header = Header {
                     kind: Kind::Call,
                     interface: number(outbound.interface),
                     function: number(position as usize),
-                    trace_len: 0,
+                    trace_len: number(trace.len()),
                     id,
                     deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
                     body_len: u32::try_from(arguments.len()).unwrap_or(u32::MAX),
                 };
-                out.reserve(HEADER_LEN + arguments.len());
+                out.reserve(HEADER_LEN + trace.len() + arguments.len());
                 out.extend_from_slice(&header.to_bytes());
+                out.extend_from_slice(trace.as_bytes());
                 out.extend_from_slice(&arguments);
             }
             _ => {
                 let method = format!("{}.{}", self.prefixes[outbound.interface], outbound.function.name);
-                let meta = Meta { deadline_ms: Some(left), ..Meta::default() };
+                let traceparent = outbound.trace.map(|trace| trace.to_string());
+                let meta = Meta { deadline_ms: Some(left), traceparent, ..Meta::default() };
                 message::write_request(out, id, &method, &arguments, &meta);
             }
         }

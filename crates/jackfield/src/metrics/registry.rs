@@ -1,0 +1,77 @@
+//! The page for a registry of prometheus-client, beside an application's own series. Without exemplars, which that
+//! registry takes from its own histograms alone.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+
+use super::durations::{BOUNDS, Taken};
+use super::page::{Family, Kind, Labels, Number, Page, Samples, seconds};
+
+/// Writes families with an encoder of prometheus-client.
+pub(crate) struct RegistryPage<'a> {
+    encoder: DescriptorEncoder<'a>,
+    result: fmt::Result,
+}
+
+impl<'a> RegistryPage<'a> {
+    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
+        Self { encoder, result: Ok(()) }
+    }
+
+    pub(crate) fn finish(self) -> fmt::Result {
+        self.result
+    }
+}
+
+impl Page for RegistryPage<'_> {
+    fn family(&mut self, family: &'static Family, samples: &mut dyn FnMut(&mut dyn Samples)) {
+        if self.result.is_err() {
+            return;
+        }
+        let kind = match family.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+        };
+        // The names have their units.
+        self.result = self.encoder.encode_descriptor(family.name, family.help, None, kind).and_then(|metric| {
+            let mut taken = RegistrySamples { metric, kind: family.kind, result: Ok(()) };
+            samples(&mut taken);
+            taken.result
+        });
+    }
+}
+
+struct RegistrySamples<'a> {
+    metric: MetricEncoder<'a>,
+    kind: Kind,
+    result: fmt::Result,
+}
+
+impl Samples for RegistrySamples<'_> {
+    fn number(&mut self, labels: Labels<'_>, number: Number) {
+        let none = None::<&Exemplar<NoLabelSet, f64>>;
+        let written = self.metric.encode_family(&labels).and_then(|mut metric| match (self.kind, number) {
+            (Kind::Counter, Number::Whole(whole)) => metric.encode_counter(&whole, none),
+            (Kind::Counter, Number::Real(real)) => metric.encode_counter(&real, none),
+            (_, Number::Whole(whole)) => metric.encode_gauge(&(whole as f64)),
+            (_, Number::Real(real)) => metric.encode_gauge(&real),
+        });
+        self.result = self.result.and(written);
+    }
+
+    fn times(&mut self, labels: Labels<'_>, taken: &Taken) {
+        let bounds = BOUNDS.map(seconds).into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(taken.buckets).collect();
+        let none = None::<&HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+        let written = self
+            .metric
+            .encode_family(&labels)
+            .and_then(|mut metric| metric.encode_histogram(seconds(taken.nanos), taken.count(), &buckets, none));
+        self.result = self.result.and(written);
+    }
+}
