@@ -103,8 +103,8 @@ pub mod wasm;
 
 pub use instance::{Export, Instance};
 pub use jackfield_macros::{Type, export, interface};
-pub use jackfield_protocol::Type;
 pub use jackfield_protocol::TraceContext;
+pub use jackfield_protocol::Type;
 pub use jackfield_protocol::life::{Life, StateSnapshot};
 pub use log::{Level, log};
 pub use trace::trace_context;

@@ -1,5 +1,6 @@
 //! The host: finds plugins, loads them side by side, and hands them out.
 
+mod loader;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -11,27 +12,25 @@ use std::time::{Instant, SystemTime};
 use jackfield_protocol::call::Described;
 use jackfield_protocol::{Capability, Encoding};
 use tokio::runtime::{self, Handle, Runtime};
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use crate::call::{self, CallOptions, Client, Requirements};
 use crate::crash::{CrashReport, Crashes};
-use crate::discover::{Found, Shadowed, discover, look_at};
-use crate::error::{EnableError, FileError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
+use crate::discover::{Found, Shadowed, discover};
+use crate::error::{EnableError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
 use crate::event::{Event, Records};
 use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Limits;
-use crate::log::{LIVE_LINES_MAX, LogLine, PluginLog};
-use crate::manifest::{Manifest, MechanismKind};
-use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec};
+use crate::log::{LIVE_LINES_MAX, LogLine};
 use crate::metrics::AllMeters;
-use crate::plugin::{Command, Generation, Identity, Plugin, Reloaded, Shared};
+use crate::plugin::{Command, Generation, Plugin, Reloaded};
 use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
 use crate::reload::{self, Starter};
-use crate::supervise::Keeper;
+use loader::Loader;
 use policy::Policy;
 
 /// Plugins that are started at the same time. More would only wait for each other.
@@ -784,225 +783,6 @@ fn rescan_when_told(begun: crate::watch::Beginning, inner: &Arc<Inner>) -> std::
         // Until it is over, or the runtime is: what changes meanwhile is told together.
         let _ = over.recv();
     })
-}
-
-/// Starts plugins, and knows what all of them have in common.
-struct Loader {
-    limits: Limits,
-    lifecycle: Lifecycle,
-    confine: Policy,
-    required: Vec<Capability>,
-    cache_dir: PathBuf,
-    turns: Arc<Semaphore>,
-    runtime: Handle,
-    records: Arc<Records>,
-    journal: Journal,
-    meters: AllMeters,
-    /// What plugins of Extism may be lent.
-    #[cfg(feature = "wasm")]
-    functions: Arc<[crate::host_function::HostFunction]>,
-    /// What plugins print and log, for whoever listens.
-    lines: broadcast::Sender<LogLine>,
-}
-
-impl Loader {
-    /// Loads a plugin for the first time, and gives it a keeper. One that is disabled or quarantined is known, and
-    /// not started.
-    async fn load(loader: &Arc<Self>, found: Found) -> Result<Plugin, reload::Stopped> {
-        let name = found.manifest.name.clone();
-        let source = found.source.path().to_owned();
-        let identity = loader.identity(&found);
-        let (sender, commands) = mpsc::unbounded_channel();
-        let shared = Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender);
-        let shared = Arc::new(shared.metered(loader.meters.of(&name)));
-        let starter: Arc<dyn Starter> = Arc::new(Arc::clone(loader));
-        let records = Arc::clone(&loader.records);
-        let mut keeper = Keeper::new(Arc::clone(&shared), commands, starter, records, source);
-        let quarantine = &loader.records.quarantine;
-        // Only one that is set aside is read for that.
-        let quarantined = quarantine.get(&name, None).and_then(|_| {
-            let hash = hash_of(&identity.entry).ok();
-            quarantine.get(&name, hash.as_deref())
-        });
-        if quarantine.is_disabled(&name) {
-            shared.transit(|life| life.drain(Rest::Disabled));
-        } else if let Some(quarantined) = quarantined {
-            shared.transit(|life| life.quarantine(quarantined.reason));
-        } else {
-            let first = loader.start(found, 1).await.map_err(|error| (ReloadStep::Start, error))?;
-            if let Err(failed) = reload::prove(None, &first).await {
-                first.close();
-                first.session.stop(true).await;
-                return Err(failed);
-            }
-            keeper.begin(first);
-        }
-        loader.runtime.spawn(keeper.keep());
-        Ok(Plugin { shared })
-    }
-
-    /// Stops a plugin whose files are gone.
-    async fn forget(&self, plugin: &Plugin) {
-        let shared = &plugin.shared;
-        let grace = shared.limits().stop_grace;
-        let _ = shared.ask(|reply| Command::Stop { grace, why: Rest::Asked, reply }).await;
-        shared.abandon();
-        self.records.tell(Event::Removed { plugin: plugin.name().to_owned() });
-    }
-
-    fn identity(&self, Found { manifest, source }: &Found) -> Identity {
-        Identity {
-            mechanism: manifest.mechanism,
-            source: source.path().to_owned(),
-            entry: manifest.entry.clone(),
-            limits: manifest.limits.apply(&self.limits),
-            lifecycle: manifest.lifecycle.apply(&self.lifecycle),
-        }
-    }
-
-    async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
-        let _turn = Arc::clone(&self.turns).acquire_owned().await;
-        let identity = self.identity(&found);
-        let manifest = found.manifest;
-        let name = manifest.name.clone();
-        // In our own process, a plugin may take us with it.
-        let confine = self.confine.of(&manifest, &identity.source);
-        let shares_our_fate =
-            matches!(manifest.mechanism, MechanismKind::Native | MechanismKind::Wasm) && !confine.library;
-        let spec = Spec {
-            name: name.clone(),
-            entry: manifest.entry.clone(),
-            args: manifest.args.clone(),
-            env: manifest.env.clone().into_iter().collect(),
-            limits: identity.limits.clone(),
-            cache_dir: self.cache_dir.clone(),
-            declared: Declared {
-                version: manifest.version.clone(),
-                interfaces: manifest.interfaces.clone(),
-                descriptions: manifest.descriptions.clone(),
-                capabilities: manifest.capabilities.clone(),
-            },
-            wasm: WasmSpec {
-                instances: manifest.instances.clone(),
-                config: manifest.config.clone(),
-                abi: manifest.abi,
-                grants: manifest.sandbox.clone(),
-                #[cfg(feature = "wasm")]
-                functions: Arc::clone(&self.functions),
-            },
-            grpc: manifest.grpc.clone(),
-            confine,
-            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone()).metered(&self.meters.of(&name))),
-        };
-        let loading = shares_our_fate.then(|| self.journal.loading(&name));
-        let started = start(manifest.mechanism, spec, &self.runtime).await;
-        drop(loading);
-        let started = started?;
-        let session = Arc::clone(&started.session);
-        let believed = believe(session.about(), manifest).and_then(|about| match about.lacks(&self.required) {
-            Some((required, offered)) => Err(LoadError::Capability { required: required.clone(), offered }),
-            None => Ok(about),
-        });
-        match believed {
-            Ok(about) => {
-                let leases = self.journal.leases(&name, shares_our_fate);
-                let hash = self.hash_later(&identity.entry);
-                Ok(Arc::new(Generation::new(number, identity, started, about, leases, hash)))
-            }
-            Err(reason) => {
-                session.stop(true).await;
-                Err(reason)
-            }
-        }
-    }
-
-    /// The hash of a file, when somebody has had time to read it.
-    fn hash_later(&self, entry: &Path) -> Arc<OnceLock<String>> {
-        let (hash, entry) = (Arc::new(OnceLock::new()), entry.to_owned());
-        let later = Arc::clone(&hash);
-        self.runtime.spawn_blocking(move || {
-            // A file that is gone meanwhile has none.
-            if let Ok(read) = hash_of(&entry) {
-                let _ = later.set(read);
-            }
-        });
-        hash
-    }
-}
-
-impl Starter for Arc<Loader> {
-    fn find(&self, name: &str, source: &Path) -> Result<Found, LoadError> {
-        let found = look_at(source).unwrap_or_else(|| Err(FileError::NoPlugin.into()))?;
-        match found.manifest.name == name {
-            true => Ok(found),
-            false => Err(LoadError::Renamed { before: name.to_owned(), now: found.manifest.name }),
-        }
-    }
-
-    fn start(&self, found: Found, number: u64) -> Boxed<'static, Result<Arc<Generation>, LoadError>> {
-        let loader = Arc::clone(self);
-        Box::pin(async move { Loader::start(&loader, found, number).await })
-    }
-}
-
-#[allow(unused_variables, reason = "without mechanisms nothing is started")]
-async fn start(mechanism: MechanismKind, spec: Spec, runtime: &Handle) -> Result<Started, LoadError> {
-    match mechanism {
-        #[cfg(all(feature = "native", feature = "process"))]
-        MechanismKind::Native if spec.confine.library => policy::isolated(spec, runtime).await,
-        #[cfg(not(feature = "process"))]
-        MechanismKind::Native if spec.confine.library => Err(LoadError::NotBuiltIn { mechanism: "process" }),
-        #[cfg(feature = "native")]
-        MechanismKind::Native => {
-            let loaded = runtime.spawn_blocking(move || crate::native::start(&spec)).await;
-            Ok(loaded.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
-        }
-        #[cfg(feature = "process")]
-        MechanismKind::Process => Ok(crate::process::start(&spec, runtime).await?),
-        #[cfg(feature = "grpc")]
-        MechanismKind::Grpc => Ok(crate::grpc::start(&spec, runtime).await?),
-        #[cfg(feature = "wasm")]
-        MechanismKind::Wasm => Ok(crate::wasm::start(spec, runtime).await?),
-        #[allow(unreachable_patterns)]
-        other => Err(LoadError::NotBuiltIn { mechanism: other.as_str() }),
-    }
-}
-
-/// Compares what a plugin says with what its manifest says, and adds the descriptions of the latter.
-fn believe(about: &About, manifest: Manifest) -> Result<About, LoadError> {
-    let mut about = about.clone();
-    if about.interfaces.is_empty() && about.services.is_empty() {
-        return Err(LoadError::NoInterface);
-    }
-    let twice =
-        |(at, offered): &(usize, &Offered)| about.interfaces[..*at].iter().any(|other| other.id.same_name(&offered.id));
-    if let Some((_, offered)) = about.interfaces.iter().enumerate().find(twice) {
-        // A method is called by the interface's name, which would not tell the two apart.
-        return Err(LoadError::OfferedTwice { interface: offered.id.unversioned() });
-    }
-    let differs = |what, manifest: String, plugin: String| Err(LoadError::NotAsDeclared { what, manifest, plugin });
-    if let Some(version) = &manifest.version
-        && about.version != version.to_string()
-    {
-        return differs("version", version.to_string(), about.version);
-    }
-    if let Some(missing) =
-        manifest.interfaces.iter().find(|id| !about.interfaces.iter().any(|offered| offered.id == **id))
-    {
-        let offered: Vec<_> = about.interfaces.iter().map(|offered| offered.id.to_string()).collect();
-        return differs("interface", missing.to_string(), offered.join(", "));
-    }
-    if let Some(missing) = manifest.capabilities.iter().find(|capability| !about.capabilities.contains(capability)) {
-        let offered: Vec<_> = about.capabilities.iter().map(ToString::to_string).collect();
-        return differs("capability", missing.to_string(), offered.join(", "));
-    }
-    for description in manifest.descriptions {
-        let undescribed = |offered: &&mut Offered| offered.id == description.id && offered.description.is_none();
-        if let Some(offered) = about.interfaces.iter_mut().find(undescribed) {
-            offered.description = Some(Arc::new(description));
-        }
-    }
-    Ok(about)
 }
 
 fn own_runtime() -> std::io::Result<Runtime> {

@@ -101,7 +101,8 @@ pub use host::{Host, HostBuilder, Rescanned, Select};
 pub use host_function::{HostAnswer, HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType};
 pub use jackfield_macros::{Type, interface};
 pub use jackfield_protocol::{
-    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, TraceContext, Type,
+    CallError, Capability, Comparison, Encoding, Fingerprint, Interface, InterfaceId, Mismatch, Status, TraceContext,
+    Type,
     call::{Cause, Failure},
     runner::{Enforced, ProcessLimits, Profile},
 };

@@ -65,7 +65,7 @@ fn put_new(plugins: &Plugins, mechanism: Mechanism, new: &New) {
         New::OfAnotherAbi => {
             let hello = r#"{"jsonrpc":"2.0","id":1,"result":{"protocol":"9.0","plugin":{"name":"p"},"interfaces":[]}}"#;
             let bytes = match mechanism {
-                Mechanism::Native => {
+                Mechanism::Native | Mechanism::Isolated => {
                     let library = plugins.path().join(".tomorrow");
                     fixtures::compile_c("abi_of_tomorrow", &library);
                     fs::read(library).expect("the library")
