@@ -102,7 +102,7 @@ async fn who_hangs_is_timed_out_and_killed_where_the_manifest_says_so_and_comes_
 async fn a_call_beside_one_that_hangs_ends_with_the_limit_for_which_its_plugin_is_killed() {
     let fixture = Fixture::new(Mechanism::Process, "misbehave").limit("on_timeout", "\"kill\"");
     let (_plugins, host, rascal) = host_of(fixture).await;
-    let options = jackfield::CallOptions { timeout: Some(Duration::from_millis(300)), ..Default::default() };
+    let options = jackfield::CallOptions { timeout: Some(Duration::from_millis(300)) };
     let hasty = host.select().options(options).get::<dyn Misbehave>("misbehave").expect("a plugin");
     let (late, beside) = tokio::join!(in_time(hasty.hang(3_600_000)), in_time(rascal.wait("never".into(), Vec::new())));
     says(&ended(late), &["timeout: "]);

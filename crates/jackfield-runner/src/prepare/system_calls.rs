@@ -172,10 +172,7 @@ fn rules(orders: &Orders, alone: bool) -> Result<BTreeMap<c_long, Vec<SeccompRul
         }
         rules.insert(SYS_clone, clone);
         // Characters put into the terminal that the host was started from.
-        rules.insert(
-            SYS_ioctl,
-            vec![when(1, SeccompCmpOp::Eq, TIOCSTI as u64)?, when(1, SeccompCmpOp::Eq, TIOCLINUX as u64)?],
-        );
+        rules.insert(SYS_ioctl, vec![when(1, SeccompCmpOp::Eq, TIOCSTI)?, when(1, SeccompCmpOp::Eq, TIOCLINUX)?]);
     }
     if is_strict {
         rules.extend(DENIED_STRICTLY.iter().map(|call| (*call, Vec::new())));

@@ -18,6 +18,7 @@ use crate::mechanism::{self, Death, Exit, finish};
 use crate::program::{Child, Evidence, Overtime, PIPE_GRACE};
 
 /// The program of a session.
+#[expect(clippy::large_enum_variant, reason = "a session has one, and it stays where it is")]
 pub(super) enum Program {
     /// We started it. Its stdin tells it that we live: a plugin with the SDK ends with it.
     Started { child: Child, stdin: std::sync::Mutex<Option<Stdin>> },

@@ -123,7 +123,7 @@ impl Deref for Slot {
 impl Slot {
     #[inline]
     pub(super) fn leases(&self) -> &AtomicUsize {
-        &(**self).leases
+        &self.leases
     }
 }
 

@@ -47,7 +47,7 @@ impl Host {
         self.child.wait().expect("ended");
     }
 
-    fn is_killed(mut self) {
+    fn dies_by_kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
     }
@@ -105,7 +105,7 @@ fn a_host_that_is_killed_leaves_what_it_was_loading_and_calling() {
     let host = Host::start(state.path()).does("load b").does("call a").does("more a").does("call-program c");
     let process = host.child.id();
     assert!(suspects(state.path()).is_empty(), "it lives");
-    host.is_killed();
+    host.dies_by_kill();
     let (journal, found) = Journal::open(Some(state.path()));
     let suspect = |plugin: &str, doing| Suspect { plugin: plugin.to_owned(), doing, host: process };
     assert_eq!(found, [suspect("a", Doing::Calling(2)), suspect("b", Doing::Loading)]);
@@ -125,14 +125,14 @@ fn a_host_that_aborts_leaves_it_too() {
 fn a_plugin_that_was_loaded_and_is_not_called_is_no_suspect() {
     let state = tempfile::tempdir().expect("a directory");
     let host = Host::start(state.path()).does("load a").does("loaded a").does("call a").does("close a");
-    host.does("release a").is_killed();
+    host.does("release a").dies_by_kill();
     assert!(suspects(state.path()).is_empty());
 }
 
 #[test]
 fn a_call_of_a_closed_generation_is_still_a_call() {
     let state = tempfile::tempdir().expect("a directory");
-    Host::start(state.path()).does("call a").does("close a").is_killed();
+    Host::start(state.path()).does("call a").does("close a").dies_by_kill();
     assert_eq!(suspects(state.path()), ["a Calling(1)"]);
 }
 
@@ -149,9 +149,9 @@ fn hosts_side_by_side_have_a_journal_each() {
     let state = tempfile::tempdir().expect("a directory");
     let one = Host::start(state.path()).does("call a");
     let other = Host::start(state.path()).does("call b");
-    one.is_killed();
+    one.dies_by_kill();
     assert_eq!(suspects(state.path()), ["a Calling(1)"]);
-    other.is_killed();
+    other.dies_by_kill();
     assert_eq!(suspects(state.path()), ["b Calling(1)"]);
 }
 
@@ -160,7 +160,7 @@ fn a_file_of_another_boot_or_format_blames_nobody() {
     let state = tempfile::tempdir().expect("a directory");
     let journal = || fs::read_dir(state.path().join("journal")).expect("a directory").next().expect("a file");
     for (at, byte) in [(16, b'!'), (0, b'x'), (8, 1)] {
-        Host::start(state.path()).does("call a").is_killed();
+        Host::start(state.path()).does("call a").dies_by_kill();
         let file = journal().expect("an entry").path();
         let file = fs::OpenOptions::new().write(true).open(file).expect("a file");
         file.write_all_at(&[byte], at).expect("written");
