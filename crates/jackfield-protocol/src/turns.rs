@@ -3,7 +3,7 @@
 //! The thread that reads a message also makes the call, for handing either to another thread costs a
 //! plugin as much as all the rest of a short call (19 µs a call with a hand-over each time, 12 µs
 //! without, over a pipe that takes 6). So that a slow call keeps nobody waiting, a second thread looks
-//! every [`TICK`] whether the server is still at the same call; if so it takes the turn, and the old
+//! every `TICK` whether the server is still at the same call; if so it takes the turn, and the old
 //! server is done when its call is. After a slow call the next relief comes at once.
 //!
 //! The turn is one number, `server << 32 | step`: the step is odd during a call. Server and relief

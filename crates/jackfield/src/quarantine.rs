@@ -392,7 +392,7 @@ mod tests {
             {
               "format": 1,
               "plugin": "resize",
-              "since": "2026-11-29T21:04:05.123Z",
+              "since": "2026-11-29T21:04:05.123000Z",
               "reason": "it failed too often",
               "evidence": [
                 "signal 11 (SIGSEGV)",

@@ -39,7 +39,7 @@ fn an_abort_in_calls_names_the_calls_and_the_limit() {
     check(
         &CrashReport { limit, stderr, ..report() },
         expect![[
-            r#"plugin `resize` 1.4.0 (process, generation 3, process 4242, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123Z after 12.3s in 2 calls of `scale` and a call of `thumb`: signal 6 (SIGABRT), core dumped. It probably hit its limit `memory`, 64 MiB: it wrote "memory allocation of 1048576 bytes failed". Last on stderr: "ready", "memory allocation of 1048576 bytes failed". It had been restarted 2 times before; it is restarted in 412ms (jackfield/0.1.0)"#
+            r#"plugin `resize` 1.4.0 (process, generation 3, process 4242, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123000Z after 12.3s in 2 calls of `scale` and a call of `thumb`: signal 6 (SIGABRT), core dumped. It probably hit its limit `memory`, 64 MiB: it wrote "memory allocation of 1048576 bytes failed". Last on stderr: "ready", "memory allocation of 1048576 bytes failed". It had been restarted 2 times before; it is restarted in 412ms (jackfield/0.1.0)"#
         ]],
     );
 }
@@ -63,7 +63,7 @@ fn a_program_that_dies_at_its_start_has_neither_version_nor_calls() {
     check(
         &report,
         expect![[
-            r#"plugin `resize` (process, generation 1, process 4242) died at 2026-11-29T21:04:05.123Z after 7.0ms while it was being started: exit status 127. Last on stderr: "error while loading shared libraries: libx.so". It had not been restarted before; it stays down until `jackfield enable resize` (jackfield/0.1.0)"#
+            r#"plugin `resize` (process, generation 1, process 4242) died at 2026-11-29T21:04:05.123000Z after 7.0ms while it was being started: exit status 127. Last on stderr: "error while loading shared libraries: libx.so". It had not been restarted before; it stays down until `jackfield enable resize` (jackfield/0.1.0)"#
         ]],
     );
 }
@@ -83,7 +83,7 @@ fn an_end_without_a_call_that_is_one_too_many_is_quarantine() {
     check(
         &report,
         expect![[
-            r#"plugin `resize` 1.4.0 (process, generation 3, process 4242, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123Z after 12.3s without a call under way: signal 9 (SIGKILL). Last on stderr: "line 48", "line 49", "line 50". It had been restarted 5 times before; it is quarantined until `jackfield quarantine lift resize` (jackfield/0.1.0)"#
+            r#"plugin `resize` 1.4.0 (process, generation 3, process 4242, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123000Z after 12.3s without a call under way: signal 9 (SIGKILL). Last on stderr: "line 48", "line 49", "line 50". It had been restarted 5 times before; it is quarantined until `jackfield quarantine lift resize` (jackfield/0.1.0)"#
         ]],
     );
 }
@@ -105,7 +105,7 @@ fn a_host_that_died_has_a_report_of_the_library_it_called() {
     check(
         &report,
         expect![[
-            r#"plugin `resize` 1.4.0 (native, generation 3, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123Z after 12.3s while it ended its last calls, in a call of `scale`: the host that called it died. Last on stderr: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…". It had been restarted once before; its calls go to generation 2 (jackfield/0.1.0)"#
+            r#"plugin `resize` 1.4.0 (native, generation 3, sha256 9f86d081884c) died at 2026-11-29T21:04:05.123000Z after 12.3s while it ended its last calls, in a call of `scale`: the host that called it died. Last on stderr: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…". It had been restarted once before; its calls go to generation 2 (jackfield/0.1.0)"#
         ]],
     );
 }
@@ -126,7 +126,7 @@ fn a_report_is_an_object_that_programs_read() {
           "phase": "call",
           "process": 4242,
           "uptime_ms": 12340,
-          "at": "2026-11-29T21:04:05.123Z",
+          "at": "2026-11-29T21:04:05.123000Z",
           "calls_in_flight": {
             "scale": 2,
             "thumb": 1

@@ -187,6 +187,9 @@ fn a_manifest_says_all_there_is_to_say() {
                     ),
                 },
             ],
+            description_files: [
+                "resize.json",
+            ],
             capabilities: [
                 Capability {
                     name: "batch",

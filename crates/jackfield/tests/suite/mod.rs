@@ -141,7 +141,8 @@ impl Fixture {
 
     /// With more lines in the manifest, at its top.
     pub(crate) fn manifest(mut self, lines: &str) -> Self {
-        self.more = format!("{}\n{lines}", self.more);
+        let before = if self.more.is_empty() { String::new() } else { self.more + "\n" };
+        self.more = before + lines;
         self
     }
 }
