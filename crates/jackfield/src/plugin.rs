@@ -368,9 +368,10 @@ impl Shared {
         }
         let known = self.known();
         match &known.life {
+            // Whatever its state was, nobody changes it any more.
+            _ if known.abandoned => Door::Shut(Cause::Unavailable { why: "its host is gone".to_owned() }),
             // It has just become the current one.
             Life::Ready { generation } => Door::Open(Arc::clone(generation)),
-            _ if known.abandoned => Door::Shut(Cause::Unavailable { why: "its host is gone".to_owned() }),
             // One that never ran is not waited for: whoever loads it decides what becomes of it.
             Life::Starting if known.last.is_some() => Door::Waits,
             Life::Moving { .. } => Door::Waits,
