@@ -30,7 +30,7 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const LIVE_LINES_MAX: usize = 1024;
 
 /// Lines of a plugin that are passed on in a second. What it writes beyond them is kept as all lines are, and counted.
-const LINES_A_SECOND: u32 = 1_000;
+const LINES_A_SECOND: u32 = 10_000;
 
 /// A line that a plugin printed or logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
