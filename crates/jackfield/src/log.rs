@@ -30,7 +30,7 @@ const TAIL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const LIVE_LINES_MAX: usize = 1024;
 
 /// Lines of a plugin that are passed on in a second. What it writes beyond them is kept as all lines are, and counted.
-const LINES_A_SECOND: u32 = 10_000;
+const LINES_A_SECOND: u32 = 20_000;
 
 /// A line that a plugin printed or logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -459,7 +459,7 @@ mod tests {
         let begun = Instant::now();
         let admitted = (0..50_000).filter(|_| flow.admit(begun).0).count();
         assert_eq!(admitted, LINES_A_SECOND as usize);
-        assert_eq!(flow.admit(begun + Duration::from_secs(1)), (true, 40_000));
+        assert_eq!(flow.admit(begun + Duration::from_secs(1)), (true, 30_000));
         let (live, mut lines) = broadcast::channel(10);
         let meters = Arc::new(Meters::default());
         let log = PluginLog::with_tap("p", 1, live).metered(&meters);
