@@ -25,6 +25,7 @@ use jackfield_protocol::{Status, TraceContext};
 use tracing::Level;
 
 pub(crate) use durations::{Durations, Exemplar};
+#[cfg_attr(not(feature = "metrics"), allow(unused_imports, reason = "only the page has use for them"))]
 pub(crate) use page::{Family, Kind, Page, Samples, TextPage};
 #[cfg(feature = "metrics")]
 pub(crate) use registry::RegistryPage;
