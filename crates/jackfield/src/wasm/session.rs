@@ -14,13 +14,15 @@ use jackfield_protocol::call::{Answer, Cause};
 use super::instances::{Admitted, First, Instances, Maker, within};
 use super::kind::{Ended, Live, Passed, Plugin, Request};
 use super::trap;
-use crate::mechanism::{About, Arguments, Boxed, FunctionName, Inbound, Outbound, Session, Spec};
+use crate::mechanism::{self, About, Arguments, Boxed, FunctionName, Inbound, Outbound, Session, Spec};
 
 pub(super) struct WasmSession {
     about: About,
     instances: Arc<Instances>,
     answer_bytes_max: usize,
     fuel: Option<u64>,
+    /// Why calls under way end before they are over.
+    killed: mechanism::Over,
 }
 
 impl WasmSession {
@@ -34,6 +36,7 @@ impl WasmSession {
             instances: Instances::new(plugin, maker, first.into_live()),
             answer_bytes_max: usize::try_from(spec.limits.answer_bytes_max).unwrap_or(usize::MAX),
             fuel: spec.limits.fuel_max,
+            killed: mechanism::Over::new(None),
         }
     }
 }
@@ -76,7 +79,8 @@ impl Session for WasmSession {
         Box::pin(async { self.instances.close() })
     }
 
-    fn kill(&self, _: Cause) {
+    fn kill(&self, cause: Cause) {
+        mechanism::finish(&self.killed, cause.into());
         self.instances.close();
     }
 
@@ -139,7 +143,15 @@ impl WasmSession {
         // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
         match made.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Inbound::Now(answer),
-            Poll::Pending => Inbound::Later(made),
+            Poll::Pending => {
+                let killed = mechanism::over(&self.killed);
+                Inbound::Later(Box::pin(async {
+                    tokio::select! {
+                        answer = made => answer,
+                        death = killed => Err(death.cause),
+                    }
+                }))
+            }
         }
     }
 }
