@@ -75,7 +75,7 @@ fn replaces(old: &About, new: &About) -> Result<(), String> {
 
 /// Whether it says that it is well. One that says nothing of that is: it has just answered.
 async fn well(generation: &Generation, within: Duration) -> Result<(), String> {
-    let silent = |_| format!("no answer within {within:?}");
+    let silent = |_| format!("no answer after {within:?}");
     if !offers_life(generation) {
         return Ok(());
     }
@@ -95,7 +95,7 @@ async fn canary(new: &Generation, spec: &ReloadSpec) -> Result<(), String> {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(own))) => Err(call(format!("it answered with its own error: {own}"))),
         Ok(Err(cause)) => Err(call(cause.to_string())),
-        Err(_) => Err(call(format!("no answer within {within:?}"))),
+        Err(_) => Err(call(format!("no answer after {within:?}"))),
     }
 }
 
@@ -143,7 +143,7 @@ async fn hand_over(old: &Generation, new: &Generation, spec: &ReloadSpec) -> Res
     timeout(spec.drain_timeout, old.drained()).await.map_err(busy)?;
     let within = spec.health_timeout;
     let asked = async |generation: &Generation, function: &str, arguments: Value| -> Result<Value, String> {
-        let silent = |_| format!("`{function}`: no answer within {within:?}");
+        let silent = |_| format!("`{function}`: no answer after {within:?}");
         match timeout(within, ask(generation, function, &arguments, within)).await.map_err(silent)? {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(own)) => Err(format!("`{function}`: {}", in_words(own))),

@@ -152,7 +152,7 @@ async fn a_build_that_hangs_is_given_up() {
         let short = CallOptions { timeout: Some(Duration::from_millis(300)) };
         let hangs = host.select().options(short).get::<dyn Versioned>("hangs").expect("it started");
         says(&ended(in_time(hangs.version()).await), &["timeout: "]);
-        says(&refused(&host, "unsure"), &["it is not well: no answer within 300ms"]);
+        says(&refused(&host, "unsure"), &["it is not well: no answer after 300ms"]);
         assert!(!refused(&host, "silent").is_empty(), "{mechanism:?}");
         in_time(host.stop()).await;
     }
