@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::report::{Report, UNAVAILABLE_HERE};
-use crate::run::{Run as _, say};
+use crate::run::{self, Run as _, say};
 use crate::toolchain::rust::Rust;
 use crate::toolchain::rust_tree::Std;
 use crate::toolchain::wine::Wine;
@@ -61,12 +61,12 @@ fn windows(report: &mut Report) -> Result<()> {
 
     let fixtures = cross_dir().join("fixtures");
     let mut build = rust.cargo(&cross_dir());
-    build.args(["build", "--locked", "--target", WINDOWS]);
+    build.args(["build", "--locked", "--target", WINDOWS]).args(run::UNOPTIMIZED);
     plugins::build_fixture_programs(build, &fixtures)?;
 
     let mut test = rust.cargo(&cross_dir());
     test.args(["test", "--locked", "--target", WINDOWS, "-p", "jackfield", "--no-default-features"]);
-    test.args(["--features", "process", "--test", "process_conformance"]);
+    test.args(["--features", "process", "--test", "process_conformance"]).args(run::UNOPTIMIZED);
     test.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner()).envs(wine.variables());
     test.env("JACKFIELD_FIXTURES", windows_path(&fixtures));
     test.env("JACKFIELD_SKIPS", windows_path(report.skips_file()));

@@ -28,6 +28,9 @@ use table::{GO_TOOLS, Kind, PLUGINS, Plugin, packages};
 /// Programs that are no plugins, built in the same run: the command, the runner, the demo.
 const PROGRAMS: &[&str] = &["jackfield-cli", "jackfield-runner", "jackfield-demo"];
 
+/// The same for tests, which bring a `jackfield` of their own: what compiles WebAssembly is then not built twice.
+const PROGRAMS_FOR_TESTS: &[&str] = &["jackfield-runner"];
+
 /// The targets of modules and of WASI commands.
 const MODULE: &str = "wasm32-unknown-unknown";
 const COMMAND: &str = "wasm32-wasip1";
@@ -59,6 +62,8 @@ pub(crate) struct Built {
 struct RustBuilt {
     host: RustArtefacts,
     grpc: RustArtefacts,
+    /// The `jackfield` command, which makes components of modules.
+    jackfield: PathBuf,
     /// Or why there is no compiler for it.
     wasm: Result<RustWasm, String>,
 }
@@ -102,11 +107,24 @@ impl RustBuilt {
 
 /// Builds all. An error is broken code; a missing toolchain is given back.
 pub(crate) fn build_all(progress: Progress) -> Result<Built> {
+    let host = build_host(progress, PROGRAMS)?;
+    let jackfield = host.program(&paths::root().join("crates/jackfield-cli"))?.to_owned();
+    build_rest(progress, host, jackfield)
+}
+
+/// Builds all plugins, and of the programs the runner, with a `jackfield` that there is.
+pub(crate) fn build_for_tests(jackfield: PathBuf) -> Result<Built> {
+    build_rest(Progress::Shown, build_host(Progress::Shown, PROGRAMS_FOR_TESTS)?, jackfield)
+}
+
+fn build_host(progress: Progress, programs: &[&'static str]) -> Result<RustArtefacts> {
     let mut cargo = run::cargo();
     cargo.args(["build", "--release", "--locked"]);
-    let host = packages(&[Kind::RustLibrary, Kind::RustProgram]).chain(PROGRAMS.iter().copied());
-    let host = build_rust(cargo, progress, host)?;
-    let rust = RustBuilt { host, grpc: build_grpc(progress)?, wasm: build_wasm(progress)? };
+    build_rust(cargo, progress, packages(&[Kind::RustLibrary, Kind::RustProgram]).chain(programs.iter().copied()))
+}
+
+fn build_rest(progress: Progress, host: RustArtefacts, jackfield: PathBuf) -> Result<Built> {
+    let rust = RustBuilt { host, grpc: build_grpc(progress)?, jackfield, wasm: build_wasm(progress)? };
 
     let mut left_out = Vec::new();
     for plugin in PLUGINS {
@@ -126,8 +144,12 @@ pub(crate) fn build_fixture_programs(mut cargo: Command, fixtures_dir: &Path) ->
     let fixtures = || PLUGINS.iter().filter(|plugin| plugin.is_fixture() && plugin.kind == Kind::RustProgram);
     cargo.arg("--bins");
     let host = build_rust(cargo, Progress::Shown, fixtures().map(Plugin::package))?;
-    let rust =
-        RustBuilt { host, grpc: RustArtefacts::default(), wasm: Err("it is no program of this system".to_owned()) };
+    let rust = RustBuilt {
+        host,
+        grpc: RustArtefacts::default(),
+        jackfield: PathBuf::new(),
+        wasm: Err("it is no program of this system".to_owned()),
+    };
     for plugin in fixtures() {
         put(plugin, &rust, &fixtures_dir.join(plugin.name))?;
     }
@@ -230,10 +252,7 @@ fn build(plugin: &Plugin, rust: &RustBuilt, dir: &Path) -> Result<(), build::Err
         Kind::GoLibrary => build::go_library(&source, dir),
         Kind::Python { file } => build::python_script(&source.join(file), dir),
         Kind::RustModule => rust.wasm()?.modules.put_library(&source, dir),
-        Kind::RustComponent => {
-            let jackfield = rust.host.program(&root.join("crates/jackfield-cli"))?;
-            wasm::component(jackfield, rust.wasm()?.modules.library(&source)?, dir)
-        }
+        Kind::RustComponent => wasm::component(&rust.jackfield, rust.wasm()?.modules.library(&source)?, dir),
         Kind::RustCommand => rust.wasm()?.commands.put_program(&source, dir),
         Kind::CModule { file, debug } => wasm::c_module(&source.join(file), debug, dir),
         Kind::GoCommand => wasm::go_command(&source, dir),

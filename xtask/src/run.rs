@@ -73,6 +73,17 @@ fn words(command: &Command) -> String {
 /// What is off by default and tested, checked and documented all the same.
 pub(crate) const FEATURES: &str = "english/grpc,jackfield-plugin/grpc,kv/grpc,matrix/grpc,misbehave/grpc,skewed/grpc,versioned/grpc,zoo/grpc,xtask/codegen";
 
+/// Compiles dependencies as quickly as it goes, for what is built once and hardly run; but for those that read whole
+/// libraries.
+pub(crate) const UNOPTIMIZED: &[&str] = &[
+    "--config",
+    "profile.dev.package.'*'.opt-level=0",
+    "--config",
+    "profile.dev.package.sha2.opt-level=2",
+    "--config",
+    "profile.dev.package.hmac-sha256.opt-level=2",
+];
+
 /// The cargo that runs us, in the root of the repository.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -1,9 +1,12 @@
 //! `cargo xtask test`: the plugins, then every test of the workspace.
 
+use std::env::consts::EXE_EXTENSION;
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 
 use crate::report::Report;
-use crate::run::{self, chain, in_ci};
+use crate::run::{self, Run as _, chain, in_ci};
 use crate::toolchain::{c, extism, prometheus};
 use crate::{paths, plugins};
 
@@ -20,9 +23,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.close().and(tested)
 }
 
+/// What the tests are built with, each time: other features would be other dependencies.
+const TEST: &[&str] = &["test", "--workspace", "--locked", "--features", run::FEATURES];
+
 /// Builds the plugins and runs the tests that `rest` selects.
 pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
-    let built = plugins::build_all(plugins::Progress::Shown)?;
+    let built = plugins::build_for_tests(build_jackfield()?)?;
     ensure!(built.left_out.is_empty() || !in_ci(), "{} plugins left out in CI", built.left_out.len());
     built.tell();
     for left_out in &built.left_out {
@@ -32,15 +38,12 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
     let _ = c::compiler_plus_plus();
     let mut cargo = run::cargo();
     // One broken test must not hide the others.
-    cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--features", run::FEATURES]).args(rest);
+    cargo.args(TEST).arg("--no-fail-fast").args(rest);
     cargo.env("JACKFIELD_SKIPS", report.skips_file());
     // Plugins inherit it, and then the last words of one that panics are its stack, and not why.
     cargo.env("RUST_BACKTRACE", "0");
     cargo.env("JACKFIELD_FIXTURES", paths::target().join("fixtures"));
-    cargo.env(
-        "JACKFIELD_RUNNER",
-        paths::target().join("release/jackfield-runner").with_extension(std::env::consts::EXE_EXTENSION),
-    );
+    cargo.env("JACKFIELD_RUNNER", paths::target().join("release/jackfield-runner").with_extension(EXE_EXTENSION));
     // Without it a test says that it was left out.
     if let Ok(library) = extism::library() {
         cargo.env(extism::VARIABLE, library);
@@ -53,4 +56,10 @@ pub(crate) fn all(rest: &[String], report: &mut Report) -> Result<()> {
         }
     }
     report.count(&mut cargo)
+}
+
+/// The `jackfield` command as the tests have it. A test of its own brings it along.
+fn build_jackfield() -> Result<PathBuf> {
+    run::cargo().args(TEST).args(["--no-run", "--test", "pack"]).run()?;
+    Ok(paths::target().join("debug/jackfield").with_extension(EXE_EXTENSION))
 }

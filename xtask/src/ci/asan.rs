@@ -18,7 +18,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let mut tests = run::cargo();
     // A target is named so that the flag stays off build scripts and macros.
     tests.args(["test", "--locked", "--target", &host, "-p", "jackfield-plugin", "-p", "jackfield"]);
-    tests.args(["--lib", "--test", "native_conformance"]);
+    tests.args(["--lib", "--test", "native_conformance"]).args(run::UNOPTIMIZED);
     // `asan` leaves out what the other tests depend on (`crates/jackfield/Cargo.toml`).
     tests.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address --cfg asan");
     // What a native plugin registers is leaked on purpose (docs/guarantees.md).
