@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) watch: bool,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
+    pub(crate) native_histograms: bool,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
 }
@@ -70,6 +71,7 @@ impl Settings {
             watch: typed.watch || config.watch.unwrap_or_default(),
             log_format: config.log_format.unwrap_or_default(),
             log_level: typed.log_level.or(config.log_level).unwrap_or(LogLevel::Info),
+            native_histograms: config.native_histograms.unwrap_or_default(),
             limits: config.limits.apply(&Limits::default()),
             lifecycle: config.lifecycle.apply(&Lifecycle::default()),
         }
@@ -111,6 +113,7 @@ impl Settings {
             "cache_dir": self.cache_dir.as_ref().map(path),
             "watch": self.watch,
             "log": { "format": self.log_format.as_str(), "level": self.log_level.as_str() },
+            "metrics": { "native_histograms": self.native_histograms },
             "limits": limits,
             "lifecycle": lifecycle(&self.lifecycle),
             "reload": reload(&self.lifecycle.reload),

@@ -114,6 +114,8 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
 async fn build(settings: &Settings) -> Result<Host> {
     let builder = settings.plugins.iter().fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
     let builder = builder.limits(settings.limits.clone()).lifecycle(settings.lifecycle.clone());
+    #[cfg(feature = "metrics")]
+    let builder = builder.native_histograms(settings.native_histograms);
     #[cfg(feature = "watch")]
     let builder = builder.watch(settings.watch);
     #[cfg(not(feature = "watch"))]

@@ -6,7 +6,7 @@ mod policy;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use jackfield_protocol::call::Described;
@@ -20,6 +20,7 @@ use crate::crash::{CrashReport, Crashes};
 use crate::discover::{Found, Shadowed, discover};
 use crate::error::{EnableError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
 use crate::event::{Event, Records};
+use crate::file_hash::{FileHash, hash_of};
 use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
@@ -449,7 +450,7 @@ struct Stamp {
     manifest: Option<[u8; 32]>,
     entry: EntryStamp,
     /// SHA-256 of the entry, once somebody has read it all.
-    hash: Arc<OnceLock<String>>,
+    hash: Arc<FileHash>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -486,21 +487,8 @@ impl Stamp {
     fn is(&self, now: &Stamp) -> bool {
         self.manifest == now.manifest
             && (self.entry == now.entry
-                || self.hash.get().is_some_and(|hash| hash_of(&now.entry.path).is_ok_and(|other| *hash == other)))
+                || self.hash.known().is_some_and(|hash| hash_of(&now.entry.path).is_ok_and(|other| hash == other)))
     }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-fn hash_of(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut piece) = (hmac_sha256::Hash::new(), vec![0; 256 * 1024]);
-    loop {
-        match std::io::Read::read(&mut file, &mut piece)? {
-            0 => break,
-            read => hash.update(&piece[..read]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What a host requires of a plugin, before it has it.
@@ -566,6 +554,7 @@ pub struct HostBuilder {
     required: Vec<Capability>,
     confine: Policy,
     unmeasured: bool,
+    native_histograms: bool,
     #[cfg(feature = "wasm")]
     functions: Vec<crate::host_function::HostFunction>,
 }
@@ -638,6 +627,17 @@ impl HostBuilder {
     #[must_use]
     pub fn metrics(mut self, metrics: bool) -> Self {
         self.unmeasured = !metrics;
+        self
+    }
+
+    /// Counts the times of calls in narrow buckets as well, 1.1 % wide: quantiles are then exact to half a percent,
+    /// where Prometheus reads [native histograms](https://prometheus.io/docs/specs/native_histograms/), from
+    /// [`Metrics::protobuf`](crate::Metrics::protobuf) or an application's own registry. Default: no. An octave that a
+    /// method's times are in takes 512 bytes; a call, some ten nanoseconds.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn native_histograms(mut self, native: bool) -> Self {
+        self.native_histograms = native;
         self
     }
 
@@ -716,7 +716,8 @@ impl HostBuilder {
             runtime,
             records: Arc::new(records),
             journal,
-            meters: AllMeters::new(!self.unmeasured),
+            meters: AllMeters::new(!self.unmeasured, self.native_histograms),
+            hashes: Mutex::default(),
             #[cfg(feature = "wasm")]
             functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),

@@ -30,6 +30,7 @@ pub mod rfc3339;
 mod metrics;
 mod trace;
 
+mod file_hash;
 mod lifecycle;
 mod log;
 mod manifest;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::breaker::{Breaker, BreakerState};
 use crate::error::{EnableError, ReloadError};
+use crate::file_hash::FileHash;
 use crate::journal::Leases;
 use crate::life::{Life, Rest, State};
 use crate::lifecycle::Lifecycle;
@@ -29,7 +30,7 @@ use crate::log::{LogLine, PluginLog};
 use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::metrics::{Meters, Series};
-use crate::observe::{Calls, Counters};
+use crate::observe::Calls;
 
 /// A handle on a loaded plugin. Cheap to clone; all clones are the same plugin.
 ///
@@ -193,7 +194,6 @@ pub(crate) struct Identity {
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) runtime: Handle,
-    pub(crate) counters: Counters,
     pub(crate) meters: Arc<Meters>,
     pub(crate) breaker: Breaker,
     /// The generation that takes calls. Always that of the state, and here as well for those who call.
@@ -245,8 +245,8 @@ pub(crate) struct Generation {
     /// When it became ready.
     pub(crate) since: (SystemTime, tokio::time::Instant),
     pub(crate) log: Arc<PluginLog>,
-    /// SHA-256 of its entry in hexadecimal, once that is known.
-    pub(crate) hash: Arc<OnceLock<String>>,
+    /// SHA-256 of its entry, once somebody has read that.
+    pub(crate) hash: Arc<FileHash>,
     /// How many calls hold it; with [`CLOSED`] once it gets no more of them.
     leases: Leases,
     released: Notify,
@@ -330,7 +330,6 @@ impl Shared {
         Self {
             name,
             runtime,
-            counters: Counters::default(),
             meters: Arc::default(),
             breaker,
             current: ArcSwapOption::empty(),
@@ -437,8 +436,12 @@ impl Shared {
     /// Counts a call.
     pub(crate) fn record(&self, series: &Series, status: Status) {
         series.count(status);
-        self.counters.count(status);
         self.breaker.record(status, Instant::now);
+    }
+
+    /// How its calls ended so far.
+    pub(crate) fn calls(&self) -> Calls {
+        Calls(self.meters.ended())
     }
 
     /// Counts a call that failed, and says so. `generation` is the one that was to answer it.
@@ -599,14 +602,14 @@ impl Shared {
             lifecycle,
             generation: last.as_ref().map_or(0, |generation| generation.number),
             generations_live: self.generations_live.load(Ordering::Relaxed),
-            hash: last.as_ref().and_then(|generation| generation.hash.get().cloned()),
+            hash: last.as_ref().and_then(|generation| generation.hash.known().map(str::to_owned)),
             started: last.as_ref().map(|generation| generation.since.0),
             restarts: self.restarts.load(Ordering::Relaxed),
             breaker: self.breaker.state(),
             speaks: about.map(|about| about.speaks.clone()).unwrap_or_default(),
             process: last.as_ref().and_then(|generation| generation.session.process()),
             enforced: last.as_ref().map(|generation| generation.session.enforced()).unwrap_or_default(),
-            calls: self.counters.read(),
+            calls: self.calls(),
         }
     }
 }
@@ -627,7 +630,7 @@ impl Generation {
         started: Started,
         about: About,
         leases: Leases,
-        hash: Arc<OnceLock<String>>,
+        hash: Arc<FileHash>,
     ) -> Self {
         let Started { session, log } = started;
         Self {
@@ -644,6 +647,17 @@ impl Generation {
             failed: Notify::new(),
             lost: Mutex::default(),
         }
+    }
+
+    /// SHA-256 of its entry, for a report: reads the file if nobody has done so.
+    pub(crate) async fn hash(&self) -> Option<String> {
+        let hash = Arc::clone(&self.hash);
+        if !hash.is_read() {
+            let reading = Arc::clone(&hash);
+            // One that panics has read nothing.
+            let _ = tokio::task::spawn_blocking(move || _ = reading.read()).await;
+        }
+        hash.known().map(str::to_owned)
     }
 
     /// Gives no more leases. It is not the current one any more by then: whoever gets none looks for that.

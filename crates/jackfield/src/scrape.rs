@@ -63,6 +63,20 @@ impl Metrics {
         page.finish()
     }
 
+    /// The content type of [`Metrics::protobuf`].
+    #[cfg(feature = "metrics-protobuf")]
+    pub const PROTOBUF_CONTENT_TYPE: &'static str =
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+    /// All series as Prometheus reads them where it reads native histograms: `MetricFamily` messages, each after its
+    /// length. Without exemplars.
+    #[cfg(feature = "metrics-protobuf")]
+    pub fn protobuf(&self) -> Vec<u8> {
+        let encoded = prometheus_client::encoding::prometheus_protobuf::encode_to_vec(&self.registry());
+        // Only a value that refuses to be encoded is an error, and numbers do not.
+        encoded.unwrap_or_default()
+    }
+
     /// A registry of prometheus-client that has all series and nothing else.
     pub fn registry(&self) -> prometheus_client::registry::Registry {
         let mut registry = Default::default();
@@ -70,7 +84,8 @@ impl Metrics {
         registry
     }
 
-    /// Adds all series to an application's own registry. They have no exemplars there; [`Metrics::text`] has them.
+    /// Adds all series to an application's own registry. They have no exemplars there; [`Metrics::text`] has them. They have native
+    /// histograms, where [those are counted](crate::HostBuilder::native_histograms).
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         registry.register_collector(Box::new(self.clone()));
     }
@@ -186,7 +201,7 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
     page.family(&CALL_DURATION, &mut |samples| {
         for one in plugins {
             for series in &one.series {
-                samples.times(&[("plugin", one.name()), ("method", &series.method)], &series.took.read());
+                samples.times(&[("plugin", one.name()), ("method", &series.method)], &series.times());
             }
         }
     });

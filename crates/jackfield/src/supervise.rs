@@ -456,7 +456,7 @@ impl Core {
     fn ready(&mut self, generation: Arc<Generation>) {
         self.restart_at = None;
         self.shared.breaker.reset();
-        self.idle = (self.shared.counters.read().total(), Instant::now());
+        self.idle = (self.shared.calls().total(), Instant::now());
         let event = Event::Ready {
             plugin: self.shared.name.clone(),
             generation: generation.number,
@@ -539,7 +539,7 @@ impl Core {
         let report = CrashReport {
             plugin: name.clone(),
             version: Some(generation.about.version.clone()),
-            hash: generation.hash.get().cloned(),
+            hash: generation.hash().await,
             mechanism: identity.mechanism,
             generation: generation.number,
             phase: if calls > 0 { CrashPhase::Call } else { CrashPhase::Idle },
@@ -575,7 +575,7 @@ impl Core {
             }
             Decision::Stay => self.shared.transit(|life| life.fail(why, None)),
             Decision::Quarantine { why: reason } => {
-                let hash = self.shared.last().and_then(|last| last.hash.get().cloned());
+                let hash = self.shared.last().and_then(|last| last.hash.known().map(str::to_owned));
                 let plugin = self.shared.name.clone();
                 self.records.set_aside(Quarantined::now(&plugin, hash, reason.clone(), evidence));
                 self.shared.transit(|life| life.quarantine(format!("{reason}; last: {why}")));
@@ -611,7 +611,7 @@ impl Core {
     }
 
     async fn stop_if_idle(&mut self) {
-        let total = self.shared.counters.read().total();
+        let total = self.shared.calls().total();
         let idle = total == self.idle.0 && self.shared.ready().is_some_and(|ready| ready.calls() == 0);
         self.idle = (total, Instant::now());
         if idle {

@@ -257,6 +257,84 @@ async fn a_call_carries_the_span_of_its_caller_and_its_time_shows_the_trace() {
     );
 }
 
+/// Lines of a flood, and how often it comes.
+const FLOOD_LINES: usize = 16 * 1024;
+const FLOODS: usize = 256;
+
+/// Resident memory of this process, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages") * 4096
+}
+
+/// Run by itself, in a host whose memory no other test takes.
+#[test]
+fn a_flood_of_log_lines_is_counted_and_costs_neither_memory_nor_time() {
+    let name = "a_flood_of_log_lines_is_counted_and_costs_neither_memory_nor_time";
+    if std::env::var_os(ALONE).is_none() {
+        let output = suite::again(name).env(ALONE, "1").output().expect("a host");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said.lines().filter(|line| line.starts_with("flood:")).for_each(|line| println!("{line}"));
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(flood());
+}
+
+const ALONE: &str = "JACKFIELD_TEST_ALONE";
+
+async fn flood() {
+    let plugins = Plugins::with(rascal());
+    plugins.add(rascal().named("calm"));
+    let host = plugins.host().await;
+    let [rascal, calm] = ["misbehave", "calm"].map(|name| misbehave(&host, name));
+    let text = format!("{:63}\n", "one of many").repeat(FLOOD_LINES);
+    // What the first flood needs, the others find.
+    in_time(rascal.complain(text.clone())).await.expect("written");
+    in_time(calm.echo("x".into())).await.expect("an answer");
+    let lines = || {
+        let all = series(&host);
+        let of = |name: &str| {
+            let ours = all.iter().filter(|(key, _)| key.starts_with(name) && key.contains("\"misbehave\""));
+            ours.map(|(_, number)| *number).sum::<f64>()
+        };
+        (of("plugin_log_lines_total{"), of("plugin_log_lines_dropped_total{"))
+    };
+    let (memory, begun) = (resident(), std::time::Instant::now());
+    let flood = async {
+        for _ in 1..FLOODS {
+            in_time(rascal.complain(text.clone())).await.expect("written");
+        }
+    };
+    let mut slowest = Duration::ZERO;
+    let calls = async {
+        loop {
+            let called = std::time::Instant::now();
+            in_time(calm.echo("x".into())).await.expect("an answer");
+            slowest = slowest.max(called.elapsed());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = flood => {}
+        () = calls => {}
+    }
+    let took = begun.elapsed();
+    let all = (FLOODS * FLOOD_LINES) as f64;
+    eventually("every line is counted", || lines().0 == all);
+    let grown = resident().saturating_sub(memory);
+    let (_, dropped) = lines();
+    println!(
+        "\nflood: {} MB in {took:.1?}, {dropped} of {all} lines dropped, {grown} bytes more resident, slowest call beside it {slowest:.1?}",
+        all as usize * 64 / 1_000_000
+    );
+    assert!(dropped > all / 2.0 && dropped < all, "{dropped} of {all}");
+    assert!(grown < 16 << 20, "{grown} bytes");
+    // What came in the end is there for a report.
+    assert!(!Client::plugin(&rascal).log_tail(5).is_empty());
+}
+
 /// Answers every request with the page, until it is dropped with the test.
 fn serve(metrics: jackfield::Metrics) -> std::net::SocketAddr {
     use std::io::{Read as _, Write as _};

@@ -136,12 +136,19 @@ async fn health(State(entry): State<Entry>) -> Response {
     with_status(status, &health)
 }
 
-/// Where Prometheus looks by itself, and so without the version of our own routes.
+/// Where Prometheus looks by itself, and so without the version of our own routes. It gets protobuf only if it asks for
+/// that first of all, as it does where it reads native histograms.
 #[cfg(feature = "metrics")]
-async fn metrics(State(entry): State<Entry>) -> Response {
-    let mut response = Response::new(entry.service.own.host().metrics().text().into());
-    let kind = http::HeaderValue::from_static(jackfield::Metrics::CONTENT_TYPE);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+async fn metrics(State(entry): State<Entry>, headers: http::HeaderMap) -> Response {
+    use jackfield::Metrics;
+    let metrics = entry.service.own.host().metrics();
+    let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let (body, kind) = match accept.trim_start().starts_with("application/vnd.google.protobuf") {
+        true => (metrics.protobuf().into(), Metrics::PROTOBUF_CONTENT_TYPE),
+        false => (metrics.text().into(), Metrics::CONTENT_TYPE),
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
 }
 

@@ -41,6 +41,11 @@ pub(crate) fn tcp(address: &str, request: &str) -> Response {
 fn exchange(mut stream: impl Read + Write, request: &str) -> Response {
     // One that is refused is not read to its end.
     let _ = stream.write_all(request.as_bytes());
+    answer(stream)
+}
+
+/// Reads an answer until the connection is closed.
+pub(crate) fn answer(mut stream: impl Read) -> Response {
     let mut bytes = Vec::new();
     // What came before the connection broke counts.
     let _ = stream.read_to_end(&mut bytes);

@@ -2,8 +2,11 @@
 
 #![cfg(unix)]
 
+#[path = "../chaos/http.rs"]
+mod connection;
 mod http;
 mod life;
+mod scraped;
 mod service;
 
 use std::fs;
@@ -11,6 +14,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use expect_test::expect;
 use serde_json::Value;
+
+/// Longest wait for an answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 use service::{Place, Service, lives, until};
 

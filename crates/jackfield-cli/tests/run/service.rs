@@ -51,6 +51,11 @@ impl Place {
         fs::write(self.path(name), text).expect("written");
     }
 
+    /// Lets nobody else read a file.
+    pub(crate) fn only_ours(&self, name: &str) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("set");
+    }
+
     /// Puts a built plugin into the directory.
     pub(crate) fn link(&self, name: &str) {
         self.copy(&built().join(name), name);
@@ -194,6 +199,25 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A program that is ended when it is dropped.
+pub(crate) struct Ended(pub(crate) Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reports what is left out.
+pub(crate) fn skip(what: &str) {
+    use std::io::Write as _;
+    let file = std::env::var_os("JACKFIELD_SKIPS").unwrap_or_else(|| panic!("{what}"));
+    eprintln!("{what}");
+    let mut file = fs::File::options().create(true).append(true).open(file).expect("the file of skips");
+    writeln!(file, "{what}").expect("the file of skips");
 }
 
 /// Whether a process is there and is not just waiting to be forgotten.

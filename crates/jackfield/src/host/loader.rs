@@ -2,18 +2,20 @@
 //!
 //! Not here: which plugins there are (`host.rs`), when one is started again (`supervise.rs`).
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jackfield_protocol::Capability;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
-use super::hash_of;
 use super::policy::Policy;
 use crate::discover::{Found, look_at};
 use crate::error::{FileError, LoadError, ReloadStep};
 use crate::event::{Event, Records};
+use crate::file_hash::{FileHash, hash_of};
 use crate::journal::Journal;
 use crate::life::Rest;
 use crate::lifecycle::Lifecycle;
@@ -25,6 +27,9 @@ use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Identity, Plugin, Shared};
 use crate::reload::{self, Starter};
 use crate::supervise::Keeper;
+
+/// After a start, before its file is hashed: until then the processors have other things to do.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Starts plugins, and knows what all of them have in common.
 pub(super) struct Loader {
@@ -38,6 +43,8 @@ pub(super) struct Loader {
     pub(super) records: Arc<Records>,
     pub(super) journal: Journal,
     pub(super) meters: AllMeters,
+    /// Of the files that were started, by path.
+    pub(super) hashes: Mutex<HashMap<PathBuf, Arc<FileHash>>>,
     /// What plugins of Extism may be lent.
     #[cfg(feature = "wasm")]
     pub(super) functions: Arc<[crate::host_function::HostFunction]>,
@@ -156,15 +163,23 @@ impl Loader {
         }
     }
 
-    /// The hash of a file, when somebody has had time to read it.
-    fn hash_later(&self, entry: &Path) -> Arc<OnceLock<String>> {
-        let (hash, entry) = (Arc::new(OnceLock::new()), entry.to_owned());
-        let later = Arc::clone(&hash);
-        self.runtime.spawn_blocking(move || {
-            // A file that is gone meanwhile has none.
-            if let Ok(read) = hash_of(&entry) {
-                let _ = later.set(read);
+    /// The hash of a file, which is read once the start is over. A file that was read before is not read again.
+    fn hash_later(&self, entry: &Path) -> Arc<FileHash> {
+        let hash = {
+            let (fresh, mut hashes) = (FileHash::of(entry), self.hashes.lock().unwrap_or_else(PoisonError::into_inner));
+            match hashes.get(entry) {
+                Some(known) if known.is(&fresh) => return Arc::clone(known),
+                _ => {
+                    let hash = Arc::new(fresh);
+                    hashes.insert(entry.to_owned(), Arc::clone(&hash));
+                    hash
+                }
             }
+        };
+        let later = Arc::clone(&hash);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(QUIET).await;
+            let _ = tokio::task::spawn_blocking(move || _ = later.read()).await;
         });
         hash
     }

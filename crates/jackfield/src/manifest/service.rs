@@ -50,6 +50,9 @@ pub struct ServiceConfig {
     pub log_format: Option<LogFormat>,
     /// `log.level`: `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`. Default: info.
     pub log_level: Option<LogLevel>,
+    /// `metrics.native_histograms`: whether times are counted in narrow buckets, too, for quantiles that are exact to
+    /// half a percent. Default: no.
+    pub native_histograms: Option<bool>,
     /// `[limits]`: for plugins whose manifests say nothing else, as far as their mechanisms have a use for them.
     pub limits: LimitsSpec,
     /// `[lifecycle]` and `[reload]`: the same for what happens when a plugin dies, idles, or is replaced.
@@ -77,7 +80,7 @@ impl ServiceConfig {
     }
 
     fn from_table(table: Table, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 10] = [
+        const KEYS: [&str; 11] = [
             "plugins",
             "listen",
             "token_file",
@@ -85,6 +88,7 @@ impl ServiceConfig {
             "cache_dir",
             "watch",
             "log",
+            "metrics",
             "limits",
             "lifecycle",
             "reload",
@@ -103,13 +107,32 @@ impl ServiceConfig {
             log_format = keys.take("format").map(|format| format.parsed()).transpose()?;
             log_level = keys.take("level").map(|level| level.parsed()).transpose()?;
         }
+        let native_histograms = match keys.take("metrics") {
+            Some(metrics) => {
+                let mut keys = Keys::new("metrics.", metrics.table()?, &["native_histograms"])?;
+                keys.take("native_histograms").map(|native| native.boolean()).transpose()?
+            }
+            None => None,
+        };
         let limits = keys.take("limits").map(|limits| LimitsSpec::read_for_all(limits.table()?));
         let limits = limits.transpose()?.unwrap_or_default();
         let mut table = |key| keys.take(key).map(Named::table).transpose();
         let (lifecycle, reload) = (table("lifecycle")?, table("reload")?);
         // A program has a use for all of them; whoever has none passes over it.
         let lifecycle = LifecycleSpec::read(lifecycle, reload, MechanismKind::Process)?;
-        Ok(Self { plugins, listen, token_file, state_dir, cache_dir, watch, log_format, log_level, limits, lifecycle })
+        Ok(Self {
+            plugins,
+            listen,
+            token_file,
+            state_dir,
+            cache_dir,
+            watch,
+            log_format,
+            log_level,
+            native_histograms,
+            limits,
+            lifecycle,
+        })
     }
 }
 
@@ -274,6 +297,12 @@ mod tests {
             "[log]\nlevel = 'loud'",
             expect![[
                 r#"DIR/jackfield.toml:2:9: `log.level`: "loud" is none of `error`, `warn`, `info`, `debug`, `trace`"#
+            ]],
+        );
+        check(
+            "[metrics]\nnative_histogram = true",
+            expect![[
+                r#"DIR/jackfield.toml:2:1: unknown key `metrics.native_histogram`; did you mean `metrics.native_histograms`?"#
             ]],
         );
         check("watch = 1", expect!["DIR/jackfield.toml:1:9: `watch` is true or false, got the integer 1"]);

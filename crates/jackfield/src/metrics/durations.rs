@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use super::fine::FineTaken;
+use super::own::{self, Adders};
+
 /// The upper bounds of the buckets, in nanoseconds: 1, 2, 5 and so on, from 1 µs to 10 s. A native call is below the
 /// first, a call that nearly ran out of time in the last.
 pub(crate) const BOUNDS: [u64; 22] = bounds();
@@ -39,13 +42,16 @@ const fn first() -> [u8; 65] {
     first
 }
 
+/// Times of late: a word for each bound, and one for what is longer. In each how many there were, in the lower
+/// [`COUNT_BITS`], and above them their sum in nanoseconds: one word, so that a time is one addition.
+#[derive(Debug, Default)]
+pub(super) struct Words([AtomicU64; BOUNDS.len() + 1]);
+
 /// How many times were how long. Adding one is one addition, and takes no lock but once in millions.
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
-    /// One for each bound, and one for what is longer: how many, in the lower [`COUNT_BITS`], and above them their sum
-    /// in nanoseconds. In one word, since an addition that all threads see is what a call pays for.
-    recent: [AtomicU64; BOUNDS.len() + 1],
-    /// What was taken out of `recent` before it overflowed, and times too long for it.
+    recent: Words,
+    /// What was taken out of words before they overflowed, and times too long for them.
     rest: Mutex<Rest>,
     /// Times of calls that were traced; most have none.
     exemplars: OnceLock<Mutex<BTreeMap<usize, Exemplar>>>,
@@ -53,7 +59,7 @@ pub(crate) struct Durations {
 
 const COUNT_BITS: u32 = 24;
 
-/// From here on a time is not added to a word of [`Durations::recent`]: about a second, of which it holds 500.
+/// From here on a time is not added to a word: about a second, of which it holds 500.
 const LONG: u64 = 1 << 30;
 
 /// The upper half of either part of such a word is in use.
@@ -86,6 +92,8 @@ pub(crate) struct Taken {
     pub(crate) buckets: [u64; BOUNDS.len() + 1],
     pub(crate) nanos: u64,
     pub(crate) exemplars: BTreeMap<usize, Exemplar>,
+    /// The same times in narrow buckets, where they are counted so, too.
+    pub(crate) fine: Option<FineTaken>,
 }
 
 impl Taken {
@@ -95,18 +103,30 @@ impl Taken {
 }
 
 impl Durations {
-    #[inline]
     pub(crate) fn add(&self, nanos: u64) {
+        self.add_to(&self.recent, Adders::Anybody, nanos);
+    }
+
+    /// Adds a time to words that belong to these durations, and may belong to this thread alone.
+    #[inline]
+    pub(super) fn add_to(&self, words: &Words, adders: Adders, nanos: u64) {
         let at = bucket(nanos);
         if nanos >= LONG {
             return self.add_long(at, nanos);
         }
-        if self.recent[at].fetch_add(nanos << COUNT_BITS | 1, Ordering::Relaxed) & FULL != 0 {
-            self.make_room(at);
+        if own::add(&words.0[at], nanos << COUNT_BITS | 1, adders) & FULL != 0 {
+            self.make_room(at, &words.0[at]);
         }
     }
 
+    /// The words that all threads may add to.
+    #[inline]
+    pub(super) fn common(&self) -> &Words {
+        &self.recent
+    }
+
     #[cold]
+    #[inline(never)]
     fn add_long(&self, at: usize, nanos: u64) {
         let mut rest = self.rest();
         rest.buckets[at] += 1;
@@ -115,10 +135,11 @@ impl Durations {
 
     /// Half of a word is left when this is begun: more than is added until it is done.
     #[cold]
-    fn make_room(&self, at: usize) {
+    #[inline(never)]
+    fn make_room(&self, at: usize, word: &AtomicU64) {
         let mut rest = self.rest();
-        let word = self.recent[at].swap(0, Ordering::Relaxed);
-        rest.add(at, word);
+        let taken = word.swap(0, Ordering::Relaxed);
+        rest.add(at, taken);
     }
 
     /// Whoever reads holds this, so that what moves from one to the other is seen once.
@@ -133,11 +154,18 @@ impl Durations {
     }
 
     pub(crate) fn read(&self) -> Taken {
+        self.read_with(std::iter::empty())
+    }
+
+    /// All that was added, to words of threads as well.
+    pub(super) fn read_with<'a>(&'a self, own: impl Iterator<Item = &'a Words>) -> Taken {
         let exemplars = self.exemplars.get().map(|known| known.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let rest = self.rest();
         let mut all = Rest { buckets: rest.buckets, nanos: rest.nanos };
-        self.recent.iter().enumerate().for_each(|(at, word)| all.add(at, word.load(Ordering::Relaxed)));
-        Taken { buckets: all.buckets, nanos: all.nanos, exemplars: exemplars.unwrap_or_default() }
+        for words in own.chain([&self.recent]) {
+            words.0.iter().enumerate().for_each(|(at, word)| all.add(at, word.load(Ordering::Relaxed)));
+        }
+        Taken { buckets: all.buckets, nanos: all.nanos, exemplars: exemplars.unwrap_or_default(), fine: None }
     }
 }
 

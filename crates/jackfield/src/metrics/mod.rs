@@ -10,6 +10,9 @@
 //! Not here: which series there are and what they say of a plugin's state (`scrape.rs`).
 
 mod durations;
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "nobody asks for it"))]
+mod fine;
+mod own;
 mod page;
 #[cfg(feature = "metrics")]
 mod registry;
@@ -24,7 +27,11 @@ use jackfield_protocol::call::Cause;
 use jackfield_protocol::{Status, TraceContext};
 use tracing::Level;
 
-pub(crate) use durations::{Durations, Exemplar};
+use durations::Words;
+use fine::Fine;
+use own::{Adders, Own};
+
+pub(crate) use durations::{Durations, Exemplar, Taken};
 #[cfg_attr(not(feature = "metrics"), allow(unused_imports, reason = "only the page has use for them"))]
 pub(crate) use page::{Family, Kind, Page, Samples, TextPage};
 #[cfg(feature = "metrics")]
@@ -92,13 +99,15 @@ impl Clock {
 pub(crate) struct AllMeters {
     /// None if nothing is.
     clock: Option<Clock>,
+    /// Whether times are counted in narrow buckets, too.
+    fine: bool,
     /// Of plugins that are there or are being loaded.
     known: Mutex<BTreeMap<String, Weak<Meters>>>,
 }
 
 impl AllMeters {
-    pub(crate) fn new(measured: bool) -> Self {
-        Self { clock: if measured { Clock::start() } else { None }, known: Mutex::default() }
+    pub(crate) fn new(measured: bool, fine: bool) -> Self {
+        Self { clock: if measured { Clock::start() } else { None }, fine, known: Mutex::default() }
     }
 
     /// What is measured of a plugin, for as long as somebody has it.
@@ -108,7 +117,7 @@ impl AllMeters {
             return meters;
         }
         known.retain(|_, meters| meters.strong_count() > 0);
-        let meters = Arc::new(Meters::new(self.clock.clone()));
+        let meters = Arc::new(Meters { fine: self.fine, ..Meters::new(self.clock.clone()) });
         known.insert(plugin.to_owned(), Arc::downgrade(&meters));
         meters
     }
@@ -119,6 +128,7 @@ impl AllMeters {
 pub(crate) struct Meters {
     /// None if nothing is measured.
     clock: Option<Clock>,
+    fine: bool,
     methods: RwLock<BTreeMap<Box<str>, Arc<Series>>>,
     other: Arc<Series>,
     /// Time for which calls waited for room or for a generation; of those that waited.
@@ -153,8 +163,9 @@ impl Meters {
     pub(crate) fn new(clock: Option<Clock>) -> Self {
         Self {
             clock,
+            fine: false,
             methods: RwLock::default(),
-            other: Arc::new(Series::new(OTHER)),
+            other: Arc::new(Series::new(OTHER, false)),
             queue: Durations::default(),
             lines: Default::default(),
             lines_dropped: AtomicU64::new(0),
@@ -179,7 +190,7 @@ impl Meters {
         if methods.len() >= METHODS_MAX && !methods.contains_key(name) {
             return Arc::clone(&self.other);
         }
-        Arc::clone(methods.entry(name.into()).or_insert_with(|| Arc::new(Series::new(name))))
+        Arc::clone(methods.entry(name.into()).or_insert_with(|| Arc::new(Series::new(name, self.fine))))
     }
 
     /// The series of a method that somebody named; that of no method if there is none.
@@ -196,6 +207,15 @@ impl Meters {
         let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
         let other = (self.other.total() > 0).then_some(&self.other);
         other.into_iter().chain(methods.values()).cloned().collect()
+    }
+
+    /// How many calls of all methods ended in which way.
+    pub(crate) fn ended(&self) -> [u64; Status::ALL.len()] {
+        let methods = self.methods.read().unwrap_or_else(PoisonError::into_inner);
+        let series = || methods.values().chain([&self.other]);
+        let mut ended = [0; Status::ALL.len()];
+        Status::ALL.iter().for_each(|status| ended[*status as usize] = series().map(|one| one.ended(*status)).sum());
+        ended
     }
 
     /// A call ended in a failure of this kind.
@@ -267,19 +287,48 @@ fn level_at(level: Level) -> usize {
 pub(crate) struct Series {
     /// `greeter.greet`, `proto.KV/Get`, or [`OTHER`].
     pub(crate) method: Box<str>,
-    ended: [AtomicU64; Status::ALL.len()],
-    pub(crate) took: Durations,
+    ended: Ended,
+    took: Durations,
+    fine: Option<Box<Fine>>,
+    own: Own<Cells>,
+}
+
+/// Calls that ended, by how.
+type Ended = [AtomicU64; Status::ALL.len()];
+
+/// What one thread counts of a method. Aligned, so that no other thread's lie beside it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cells {
+    ended: Ended,
+    took: Words,
 }
 
 impl Series {
-    fn new(method: &str) -> Self {
-        Self { method: method.into(), ended: Default::default(), took: Durations::default() }
+    fn new(method: &str, fine: bool) -> Self {
+        Self {
+            method: method.into(),
+            ended: Ended::default(),
+            took: Durations::default(),
+            fine: fine.then(Box::default),
+            own: Own::default(),
+        }
+    }
+
+    /// Where this thread counts.
+    #[inline]
+    fn cells(&self) -> (&Ended, &Words, Adders) {
+        match self.own.mine() {
+            Some(own) => (&own.ended, &own.took, Adders::Me),
+            None => (&self.ended, self.took.common(), Adders::Anybody),
+        }
     }
 
     /// A call ended like this.
     #[inline]
     pub(crate) fn count(&self, status: Status) {
-        self.ended[status as usize].fetch_add(1, Ordering::Relaxed);
+        let (ended, _, adders) = self.cells();
+        own::add(&ended[status as usize], 1, adders);
     }
 
     /// A call that the plugin was asked is over.
@@ -288,7 +337,11 @@ impl Series {
         match &meters.clock {
             Some(clock) => {
                 let nanos = clock.since(begun);
-                self.took.add(nanos);
+                let (_, words, adders) = self.cells();
+                self.took.add_to(words, adders, nanos);
+                if let Some(fine) = &self.fine {
+                    fine.add(nanos);
+                }
                 nanos
             }
             None => 0,
@@ -299,17 +352,34 @@ impl Series {
     #[inline]
     pub(crate) fn took_in(&self, meters: &Meters, begun: Begun, trace: Option<TraceContext>) {
         let nanos = self.took(meters, begun);
-        if let Some(trace) = trace.filter(|trace| trace.sampled && meters.clock.is_some()) {
-            self.took.note(Exemplar { trace: trace.trace_id, nanos, at: SystemTime::now() });
+        if let Some(trace) = trace
+            && trace.sampled
+            && meters.clock.is_some()
+        {
+            self.note(trace.trace_id, nanos);
         }
     }
 
+    // Apart, so that a call that is not traced has no room for it to make.
+    #[cold]
+    #[inline(never)]
+    fn note(&self, trace: [u8; 16], nanos: u64) {
+        self.took.note(Exemplar { trace, nanos, at: SystemTime::now() });
+    }
+
     pub(crate) fn ended(&self, status: Status) -> u64 {
-        self.ended[status as usize].load(Ordering::Relaxed)
+        let own = self.own.all().map(|cells| &cells.ended);
+        own.chain([&self.ended]).map(|ended| ended[status as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// How long its calls took so far.
+    pub(crate) fn times(&self) -> Taken {
+        let fine = self.fine.as_ref().map(|fine| fine.read());
+        Taken { fine, ..self.took.read_with(self.own.all().map(|cells| &cells.took)) }
     }
 
     fn total(&self) -> u64 {
-        self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).sum()
+        Status::ALL.iter().map(|status| self.ended(*status)).sum()
     }
 }
 
@@ -348,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_method_takes_little_memory() {
-        assert!(size_of::<Series>() <= 600, "{}", size_of::<Series>());
+        assert!(size_of::<Series>() <= 800, "{}", size_of::<Series>());
     }
 
     #[cfg(feature = "metrics")]
@@ -361,6 +431,6 @@ mod tests {
         let nanos = series.took(&meters, begun);
         let elapsed = clock.elapsed().as_nanos();
         assert!(u128::from(nanos) >= 1_990_000 && u128::from(nanos) <= elapsed + 1_000_000, "{nanos} of {elapsed}");
-        assert_eq!(series.took.read().count(), 1);
+        assert_eq!(series.times().count(), 1);
     }
 }

@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, MetricEncoder, NativeHistogram, NativeHistogramBuckets, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::durations::{BOUNDS, Taken};
+use super::fine::SCHEMA;
 use super::page::{Family, Kind, Labels, Number, Page, Samples, seconds};
 
 /// Writes families with an encoder of prometheus-client.
@@ -68,10 +71,52 @@ impl Samples for RegistrySamples<'_> {
         let bounds = BOUNDS.map(seconds).into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(taken.buckets).collect();
         let none = None::<&HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-        let written = self
-            .metric
-            .encode_family(&labels)
-            .and_then(|mut metric| metric.encode_histogram(seconds(taken.nanos), taken.count(), &buckets, none));
+        let written = self.metric.encode_family(&labels).and_then(|mut metric| match &taken.fine {
+            None => metric.encode_histogram(seconds(taken.nanos), taken.count(), &buckets, none),
+            Some(fine) => {
+                let (spans, deltas) = spans(&fine.buckets);
+                let native = NativeHistogram {
+                    schema: SCHEMA,
+                    zero_threshold: 0.0,
+                    zero_count: fine.zero,
+                    negative: NativeHistogramBuckets { spans: &[], deltas: &[] },
+                    positive: NativeHistogramBuckets { spans: &spans, deltas: &deltas },
+                    created: None,
+                };
+                // Both kinds of buckets have to say how many there are, and may have been read a moment apart.
+                metric.encode_histogram_with_native(seconds(taken.nanos), fine.count(), &buckets, none, native)
+            }
+        });
         self.result = self.result.and(written);
+    }
+}
+
+/// Buckets as Prometheus wants them: runs of them, each by its distance from the end of the one before and its length,
+/// and all counts as differences from the one before.
+fn spans(buckets: &[(i32, u64)]) -> (Vec<(i32, u32)>, Vec<i64>) {
+    let (mut spans, mut deltas) = (Vec::<(i32, u32)>::new(), Vec::with_capacity(buckets.len()));
+    let (mut next, mut before) = (0, 0i64);
+    for (index, count) in buckets {
+        match spans.last_mut() {
+            Some((_, length)) if *index == next => *length += 1,
+            _ => spans.push((index - next, 1)),
+        }
+        next = index + 1;
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        deltas.push(count - before);
+        before = count;
+    }
+    (spans, deltas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_that_follow_each_other_are_a_span() {
+        assert_eq!(spans(&[]), (vec![], vec![]));
+        let buckets = [(-3, 5), (-2, 7), (4, 1), (6, 1)];
+        assert_eq!(spans(&buckets), (vec![(-3, 2), (5, 1), (1, 1)], vec![5, 2, -6, 0]));
     }
 }
