@@ -34,6 +34,8 @@ mod lifecycle;
 mod log;
 mod manifest;
 mod private_dir;
+
+mod private_copy;
 mod state_file;
 
 mod breaker;
@@ -65,6 +67,8 @@ pub mod native;
 pub mod process;
 #[cfg(feature = "wasm")]
 pub mod wasm;
+
+mod trust;
 
 mod error;
 
@@ -116,9 +120,11 @@ pub use manifest::{
     ManifestError, ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
     UnknownMechanism, WasmAbi, parse_duration,
 };
+pub use manifest::{Exposure, Signatures, TrustSpec};
 pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
+pub use private_copy::CopyError;
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
 pub use quarantine::Quarantined;
@@ -126,6 +132,7 @@ pub use quarantine::Quarantined;
 pub use scrape::Metrics;
 pub use state_dir::StateDir;
 pub use trace::{Traced, traced, traced_blocking};
+pub use trust::{LockedPlugin, PluginsLock, TrustError, Trusted};
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

@@ -13,6 +13,7 @@ use super::Signal;
 use super::events::Events;
 use super::settle::{Digest, Pace, Shape, Stamp};
 use crate::discover::{Discovery, directories, discover};
+use crate::trust::PluginsLock;
 
 /// Symbolic links that are followed on the way to one file, as on Linux.
 const LINKS_MAX: usize = 40;
@@ -120,7 +121,13 @@ impl Seen {
         }
         for found in &found {
             let source = found.source.path();
-            self.plugin(source, [source].into_iter().chain(found.manifest.files()), true);
+            // What vouches for it counts as its file, once it is there.
+            let lock = dirs.iter().find(|dir| source.starts_with(dir)).map(|dir| dir.join(PluginsLock::FILE));
+            let mut signature = found.manifest.entry.clone().into_os_string();
+            signature.push(".minisig");
+            let vouching: Vec<_> = lock.into_iter().chain([signature.into()]).filter(|file| file.is_file()).collect();
+            let files = [source].into_iter().chain(found.manifest.files());
+            self.plugin(source, files.chain(vouching.iter().map(PathBuf::as_path)), true);
         }
         for shadowed in &shadowed {
             self.plugin(&shadowed.path, [&*shadowed.path].into_iter(), true);
