@@ -37,7 +37,7 @@ impl Place {
         let within = |dir: &&PathBuf| [Some(&*parent), parent.parent()].contains(&Some(dir.as_path()));
         let is_manifest = source.file_name().is_some_and(|name| name == "plugin.toml" || name == "plugin.json");
         // Those that are named come first, as they do when plugins are looked for.
-        if paths.iter().any(|path| *path == parent) {
+        if paths.contains(&parent) {
             return Self { locked_in: above(&parent), inside: parent, ours: true };
         }
         if paths.iter().any(|path| path == source) && !is_manifest {
