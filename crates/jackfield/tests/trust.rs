@@ -527,6 +527,11 @@ async fn what_others_can_write_to_is_refused_with_the_command_that_mends_it() {
         if path != root {
             serves(&host).await;
         }
+        // Mended, it is taken by the host that refused it.
+        set_mode(&path, normal);
+        in_time(host.rescan()).await;
+        assert_eq!(answer(&host).await, "good");
+        set_mode(&path, mode);
         let host = build(plugins.builder().allow(Exposure::Writable)).await;
         assert_eq!(answer(&host).await, "good");
         says(
