@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jackfield::Address;
+use jackfield::{Address, Exposure, Signatures, TrustSpec};
 
 use crate::output::Color;
 use crate::session::Where;
@@ -37,6 +37,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Loads only plugins that are as `plugins.lock` of their directory says; `jackfield lock` writes it.
+    #[arg(long, global = true)]
+    pub(crate) locked: bool,
+
+    /// What a plugin needs a signature by minisign for, beside its entry: `off`, `warn` or `require`. Default: off.
+    #[arg(long, value_name = "WHEN", global = true)]
+    pub(crate) signatures: Option<Signatures>,
+
+    /// A file with the public keys whose signatures count, one a line.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) trusted_keys: Option<PathBuf>,
+
+    /// Loads plugins all the same whose files others can write to (`writable`), or where a symbolic link leads out
+    /// of the plugin directory (`links`). May be repeated.
+    #[arg(long, value_name = "WHAT", global = true)]
+    pub(crate) allow: Vec<Exposure>,
+
     /// Writes data as JSON, on one line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -56,7 +73,21 @@ pub(crate) struct Args {
 impl Args {
     /// Where plugins are looked for.
     pub(crate) fn place(&self) -> Where {
-        Where { plugins: self.plugins.clone(), host: self.host.clone(), token_file: self.token_file.clone() }
+        Where {
+            plugins: self.plugins.clone(),
+            host: self.host.clone(),
+            token_file: self.token_file.clone(),
+            trust: self.trust(),
+        }
+    }
+
+    fn trust(&self) -> TrustSpec {
+        let mut trust = TrustSpec::default();
+        trust.locked = self.locked.then_some(true);
+        trust.signatures = self.signatures;
+        trust.trusted_keys = self.trusted_keys.clone();
+        trust.allow = self.allow.clone();
+        trust
     }
 }
 
@@ -65,6 +96,7 @@ pub(crate) enum Verb {
     List(List),
     Call(Call),
     Inspect(Inspect),
+    Lock(Lock),
     /// Works with the interfaces of a plugin.
     #[command(subcommand)]
     Interface(InterfaceVerb),
@@ -127,6 +159,18 @@ pub(crate) struct Call {
 pub(crate) struct Inspect {
     /// Name of the plugin.
     pub(crate) plugin: String,
+}
+
+/// Accepts the plugins in a directory as they are now: writes `plugins.lock` beside them, with the hashes of each
+/// one's entry and manifest, and shows what changed.
+///
+/// Starts nothing. `--locked` then refuses what differs, was added, or is missing. What cannot be a plugin is not
+/// locked, and the exit code is 2.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Lock {
+    /// The plugin directories. Default: those of `--plugins`.
+    #[arg(value_name = "DIR")]
+    pub(crate) dirs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

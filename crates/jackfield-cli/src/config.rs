@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use jackfield::{Address, Lifecycle, Limits, LogFormat, LogLevel, MechanismKind, ServiceConfig};
+use jackfield::{Address, Lifecycle, Limits, LogFormat, LogLevel, MechanismKind, ServiceConfig, Signatures, TrustSpec};
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: LogLevel,
     pub(crate) native_histograms: bool,
+    pub(crate) trust: TrustSpec,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
 }
@@ -42,6 +43,7 @@ pub(crate) struct Typed {
     pub(crate) listen: Vec<Address>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) trust: TrustSpec,
     pub(crate) watch: bool,
     pub(crate) log_level: Option<LogLevel>,
 }
@@ -62,6 +64,11 @@ impl Settings {
             if typed.is_empty() { configured } else { typed }
         }
         let plugins = first(typed.plugins, config.plugins);
+        let mut trust = config.trust;
+        trust.locked = typed.trust.locked.or(trust.locked);
+        trust.signatures = typed.trust.signatures.or(trust.signatures);
+        trust.trusted_keys = typed.trust.trusted_keys.or(trust.trusted_keys);
+        trust.allow = first(typed.trust.allow, trust.allow);
         Self {
             plugins: if plugins.is_empty() { dirs_of_environment() } else { plugins },
             listen: first(typed.listen, config.listen),
@@ -72,6 +79,7 @@ impl Settings {
             log_format: config.log_format.unwrap_or_default(),
             log_level: typed.log_level.or(config.log_level).unwrap_or(LogLevel::Info),
             native_histograms: config.native_histograms.unwrap_or_default(),
+            trust,
             limits: config.limits.apply(&Limits::default()),
             lifecycle: config.lifecycle.apply(&Lifecycle::default()),
         }
@@ -87,6 +95,11 @@ impl Settings {
         if self.listen.is_empty() {
             return Err(Told::new(Kind::Internal, "nothing says where to listen")
                 .hint("give an address with `--listen unix:PATH`, or in the configuration: `listen = [\"unix:host.sock\"]`")
+                .into());
+        }
+        if self.trust.signatures == Some(Signatures::Require) && self.trust.trusted_keys.is_none() {
+            return Err(Told::new(Kind::Internal, "signatures are required, and no file says whose")
+                .hint("name one with `--trusted-keys FILE`, or in the configuration: `trusted_keys` in `[trust]`")
                 .into());
         }
         let tcp = self.listen.iter().find(|address| matches!(address, Address::Tcp(_)));
@@ -112,6 +125,12 @@ impl Settings {
             "state_dir": self.state_dir.as_ref().map(path),
             "cache_dir": self.cache_dir.as_ref().map(path),
             "watch": self.watch,
+            "trust": {
+                "locked": self.trust.locked.unwrap_or_default(),
+                "signatures": self.trust.signatures.unwrap_or_default().as_str(),
+                "trusted_keys": self.trust.trusted_keys.as_ref().map(path),
+                "allow": self.trust.allow.iter().map(|exposure| exposure.as_str()).collect::<Vec<_>>(),
+            },
             "log": { "format": self.log_format.as_str(), "level": self.log_level.as_str() },
             "metrics": { "native_histograms": self.native_histograms },
             "limits": limits,
@@ -193,6 +212,22 @@ mod tests {
         assert!(!settings.watch && settings.log_level == LogLevel::Info);
         let words = settings.check().map(drop).map_err(|error| error.to_string());
         assert_eq!(words, Err("nothing says where to listen".to_owned()));
+    }
+
+    #[test]
+    fn what_is_typed_of_trust_goes_before_what_is_configured() {
+        let mut config = ServiceConfig::default();
+        (config.trust.locked, config.trust.signatures) = (Some(true), Some(Signatures::Off));
+        let mut typed = Typed {
+            plugins: vec!["b".into()],
+            listen: vec!["unix:b".parse().expect("an address")],
+            ..Typed::default()
+        };
+        typed.trust.signatures = Some(Signatures::Require);
+        let settings = Settings::joined(config, typed);
+        assert_eq!((settings.trust.locked, settings.trust.signatures), (Some(true), Some(Signatures::Require)));
+        let words = settings.check().map(drop).map_err(|error| error.to_string());
+        assert_eq!(words, Err("signatures are required, and no file says whose".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use jackfield::{
     Enforced, Interface, InterfaceId, InterfaceInfo, Lifecycle, Limits, MechanismKind, PluginInfo, ReloadSpec,
-    ServiceInfo, State, Status, rfc3339,
+    ServiceInfo, State, Status, Trusted, rfc3339,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -43,6 +43,9 @@ pub(crate) struct View {
     generations_live: usize,
     /// SHA-256 of its entry, once it is known.
     hash: Option<String>,
+    /// What vouches for its bytes, and what was let pass.
+    #[serde(default)]
+    trust: Trusted,
     /// When this generation became ready.
     #[serde(with = "moment")]
     started: Option<SystemTime>,
@@ -111,6 +114,7 @@ impl View {
             generation: info.generation,
             generations_live: info.generations_live,
             hash: info.hash.clone(),
+            trust: info.trusted.clone(),
             started: info.started,
             restarts: info.restarts,
             speaks: info.speaks.clone(),
@@ -146,6 +150,7 @@ impl View {
         let started = self.started.map_or_else(|| "not yet".to_owned(), rfc3339::text);
         let restarts = self.restarts.to_string();
         let capabilities = self.capabilities.join(", ");
+        let trust = self.trust.to_string();
         section(
             &mut text,
             [
@@ -159,10 +164,14 @@ impl View {
                 ("started", &*started),
                 ("restarts", &*restarts),
                 ("sha256", self.hash.as_deref().unwrap_or("not known")),
+                ("trust", &*trust),
                 ("speaks", &*self.speaks),
                 ("capabilities", if capabilities.is_empty() { "none" } else { &*capabilities }),
             ],
         );
+        for why in &self.trust.let_pass {
+            text += &format!("  {} {}\n", paint.red("let pass:"), plain(why));
+        }
         text += &format!("\n{}\n", paint.bold("limits"));
         let in_force = self.limits.iter().map(|(name, value)| match value {
             Value::String(duration) => (&**name, duration.clone()),
@@ -379,6 +388,10 @@ mod tests {
             generation: 2,
             generations_live: 2,
             hash: Some("89ab".to_owned()),
+            trust: serde_json::from_value(json!({
+                "pinned": true, "locked": true, "signed_by": "1234567890ABCDEF", "let_pass": ["a reason"],
+            }))
+            .expect("what vouches for it"),
             started: rfc3339::parse("2026-11-29T20:59:51Z"),
             restarts: 0,
             speaks: "ABI 1.0".to_owned(),
@@ -430,8 +443,10 @@ mod tests {
               started       2026-11-29T20:59:51.000000Z
               restarts      0
               sha256        89ab
+              trust         pinned / locked / signed by 1234567890ABCDEF
               speaks        ABI 1.0
               capabilities  batch@2, greeting@1
+              let pass: a reason
 
             limits
               answer_bytes  1024
@@ -471,6 +486,14 @@ mod tests {
               "generation": 2,
               "generations_live": 2,
               "hash": "89ab",
+              "trust": {
+                "pinned": true,
+                "locked": true,
+                "signed_by": "1234567890ABCDEF",
+                "let_pass": [
+                  "a reason"
+                ]
+              },
               "started": "2026-11-29T20:59:51.000000Z",
               "restarts": 0,
               "speaks": "ABI 1.0",

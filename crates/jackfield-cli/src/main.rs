@@ -14,6 +14,7 @@ mod inspect;
 mod interface;
 mod lifecycle;
 mod list;
+mod lock;
 mod logs;
 #[cfg(feature = "wasm")]
 mod pack;
@@ -89,6 +90,7 @@ fn run(args: Args) -> Result<Outcome> {
         Verb::Interface(InterfaceVerb::Export(export)) => {
             Session::with(place, Some(&export.plugin), async |session| interface::export(session, &export, &out).await)
         }
+        Verb::Lock(lock) => lock::run(place, lock, &out),
         Verb::Run(run) => run::run(run, place, args.state_dir, args.verbose),
         Verb::Config(ConfigVerb::Check(check)) => config::check(&check, &out),
         Verb::Reload(reload) => lifecycle::reload(&place, &reload, &out),

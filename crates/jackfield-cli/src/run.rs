@@ -18,7 +18,7 @@ use crate::config::{Settings, Typed};
 use crate::output;
 use crate::own::Own;
 use crate::service::{Listener, Service, serve};
-use crate::session::Where;
+use crate::session::{Where, trusting};
 use crate::token::Token;
 
 /// Time for answers to reach whoever asked, once all plugins are stopped.
@@ -33,6 +33,7 @@ pub(crate) fn run(run: args::Run, place: Where, state_dir: Option<PathBuf>, verb
         listen: run.listen,
         token_file: place.token_file,
         state_dir,
+        trust: place.trust,
         watch: run.watch,
         log_level: match verbose {
             0 => None,
@@ -113,6 +114,7 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
 
 async fn build(settings: &Settings) -> Result<Host> {
     let builder = settings.plugins.iter().fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
+    let builder = trusting(builder, &settings.trust);
     let builder = builder.limits(settings.limits.clone()).lifecycle(settings.lifecycle.clone());
     #[cfg(feature = "metrics")]
     let builder = builder.native_histograms(settings.native_histograms);

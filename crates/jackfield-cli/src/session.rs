@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use jackfield::{Address, CallOptions, Host};
+use jackfield::{Address, CallOptions, Host, HostBuilder, TrustSpec};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -22,6 +22,8 @@ pub(crate) struct Where {
     pub(crate) plugins: Vec<PathBuf>,
     pub(crate) host: Option<Address>,
     pub(crate) token_file: Option<PathBuf>,
+    /// What is asked of plugins before they are loaded.
+    pub(crate) trust: TrustSpec,
 }
 
 impl Where {
@@ -51,6 +53,12 @@ impl Where {
                 _ => None,
             },
         };
+        if address.is_some() && self.trust != TrustSpec::default() {
+            let text = "a running host decides itself whom it trusts";
+            return Err(Told::new(Kind::Internal, text)
+                .hint("leave out `--locked`, `--signatures`, `--trusted-keys` and `--allow`; `[trust]` of its configuration says that")
+                .into());
+        }
         let token = self.token_file.as_deref().map(Token::read);
         let token = if address.is_some() { token.transpose()? } else { None };
         Ok(address.map(|address| Running::new(address, token)))
@@ -76,9 +84,10 @@ impl Session {
         if let Some(running) = place.running()? {
             return asynchronously(work(&Session::Running(running)));
         }
-        let dirs = plugin_dirs(place.plugins)?;
+        let dirs = plugin_dirs(place.plugins.clone())?;
         asynchronously(async {
             let builder = only.map_or_else(Host::builder, |name| Host::builder().only(name));
+            let builder = trusting(builder, &place.trust);
             let builder = dirs.into_iter().fold(builder, |builder, dir| builder.plugin_dir(dir));
             let host = builder.build().await.context("cannot start the host")?;
             let session = Session::Own(Box::new(Own::new(host)));
@@ -154,7 +163,15 @@ pub(crate) fn asynchronously<T>(work: impl Future<Output = Result<T>>) -> Result
     runtime.context("cannot start")?.block_on(work)
 }
 
-fn plugin_dirs(dirs: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+/// A host that asks this of its plugins.
+pub(crate) fn trusting(builder: HostBuilder, trust: &TrustSpec) -> HostBuilder {
+    let builder = builder.locked(trust.locked.unwrap_or_default());
+    let builder = builder.signatures(trust.signatures.unwrap_or_default());
+    let builder = trust.trusted_keys.iter().fold(builder, |builder, file| builder.trusted_keys(file));
+    trust.allow.iter().fold(builder, |builder, exposure| builder.allow(*exposure))
+}
+
+pub(crate) fn plugin_dirs(dirs: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     if !dirs.is_empty() {
         return Ok(dirs);
     }

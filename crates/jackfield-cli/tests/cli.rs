@@ -310,6 +310,106 @@ fn an_interface_in_protobuf_keeps_its_numbers() {
     assert_eq!((elsewhere.code, &*elsewhere.stdout), (2, ""));
 }
 
+/// A plugin in a shell, which answers every call with its own text.
+#[cfg(unix)]
+fn write_script(file: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let hello = r#"{"id":1,"result":{"protocol":"1.0","plugin":{"name":"script","version":"1.0.0"},"interfaces":["test:script/script@1.0.0"]}}"#;
+    let script = format!(
+        "#!/bin/sh\nread -r hello\necho '{hello}'\nwhile read -r line; do\n\
+         id=${{line#*'\"id\":'}}\nid=${{id%%[!0-9]*}}\necho '{{\"id\":'\"$id\"',\"result\":\"{text}\"}}'\ndone\n"
+    );
+    fs::write(file, script).expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[test]
+#[cfg(unix)]
+fn plugins_are_accepted_with_lock_and_what_drifts_is_refused_until_it_is_accepted_too() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (dir, file) = (root.path().to_owned(), root.path().join("script"));
+    let check = |words: &[&str], expected: Expect| {
+        let Run { code, stdout, stderr } = run_with(&dir, words, "");
+        let shown = format!("{stdout}{stderr}exit {code}\n").replace(&*dir.to_string_lossy(), "DIR");
+        expected.assert_eq(&shown);
+    };
+    write_script(&file, "good");
+    check(
+        &["call", "script", "say", "--locked"],
+        expect![[r#"
+             WARN refused: plugin `script` is not locked: there is no `DIR/plugins.lock`; `jackfield lock DIR` makes it plugin="script"
+            error: plugin `script` was refused
+              caused by: plugin `script` is not locked: there is no `DIR/plugins.lock`; `jackfield lock DIR` makes it
+            exit 2
+        "#]],
+    );
+    check(
+        &["lock"],
+        expect![[r#"
+        DIR/plugins.lock
+          script: added
+            entry none -> 0e8c5032c4d5a140977eaefa800c098a0019682ab9c21a3e81052efcb6391b60
+        exit 0
+    "#]],
+    );
+    check(
+        &["call", "script", "say", "--locked"],
+        expect![[r#"
+        "good"
+        exit 0
+    "#]],
+    );
+    let inspected = run_with(&dir, &["inspect", "script", "--locked"], "").data();
+    assert!(inspected.contains("\n  trust         locked\n"), "{inspected}");
+    write_script(&file, "bad");
+    check(
+        &["call", "script", "say", "--locked"],
+        expect![[r#"
+         WARN refused: plugin `script` has changed: the SHA-256 of `DIR/script` is e88234d24542de8d6e6afe73ad0acaa78ece5250b48df80951fd4c7cf925d43c, `DIR/plugins.lock` says 0e8c5032c4d5a140977eaefa800c098a0019682ab9c21a3e81052efcb6391b60; `jackfield lock DIR` accepts that plugin="script"
+        error: plugin `script` was refused
+          caused by: plugin `script` has changed: the SHA-256 of `DIR/script` is e88234d24542de8d6e6afe73ad0acaa78ece5250b48df80951fd4c7cf925d43c, `DIR/plugins.lock` says 0e8c5032c4d5a140977eaefa800c098a0019682ab9c21a3e81052efcb6391b60; `jackfield lock DIR` accepts that
+        exit 2
+    "#]],
+    );
+    check(
+        &["list", "--locked", "--strict"],
+        expect![[r#"
+        no plugins
+
+        refused
+          script  DIR/script
+            plugin `script` has changed: the SHA-256 of `DIR/script` is e88234d24542de8d6e6afe73ad0acaa78ece5250b48df80951fd4c7cf925d43c, `DIR/plugins.lock` says 0e8c5032c4d5a140977eaefa800c098a0019682ab9c21a3e81052efcb6391b60; `jackfield lock DIR` accepts that
+         WARN refused: plugin `script` has changed: the SHA-256 of `DIR/script` is e88234d24542de8d6e6afe73ad0acaa78ece5250b48df80951fd4c7cf925d43c, `DIR/plugins.lock` says 0e8c5032c4d5a140977eaefa800c098a0019682ab9c21a3e81052efcb6391b60; `jackfield lock DIR` accepts that plugin="script"
+        exit 2
+    "#]],
+    );
+    let accepted: Value = serde_json::from_str(&run_with(&dir, &["lock", "--json"], "").data()).expect("JSON");
+    assert_eq!(accepted[0]["plugins"][0]["change"], "changed");
+    check(
+        &["call", "script", "say", "--locked"],
+        expect![[r#"
+        "bad"
+        exit 0
+    "#]],
+    );
+    fs::remove_file(&file).expect("removed");
+    check(
+        &["lock"],
+        expect![[r#"
+        DIR/plugins.lock
+          script: removed
+            entry e88234d24542de8d6e6afe73ad0acaa78ece5250b48df80951fd4c7cf925d43c -> none
+        exit 0
+    "#]],
+    );
+    // What a running host is to trust it says itself.
+    let output =
+        Command::new(JACKFIELD).args(["list", "--locked", "--host", "unix:nowhere"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a running host decides itself whom it trusts"));
+}
+
 #[test]
 fn what_is_known_of_a_plugin_is_shown() {
     let inspect = |name| -> Value { serde_json::from_str(&run(&["inspect", name, "--json"]).data()).expect("JSON") };

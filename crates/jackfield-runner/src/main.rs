@@ -36,14 +36,14 @@ fn main() -> ExitCode {
         Ok(orders) => orders,
         Err(why) => return not_prepared(Report::default(), "orders", why),
     };
-    let prepared = match prepare::prepare(&orders, &file, is_native) {
+    let prepared = match prepare::prepare(&orders, &file) {
         Ok(prepared) => prepared,
         Err((report, refused)) => return not_prepared(report, &refused.limit, refused.why),
     };
     eprint!("{}", prepared.report.to_line());
     match is_native {
         true => native::host(&file),
-        false => become_program(&prepared.program, &file, arguments.collect()),
+        false => become_program(&file, arguments.collect()),
     }
 }
 
@@ -68,23 +68,37 @@ fn not_prepared(mut report: Report, limit: &str, why: String) -> ExitCode {
     ExitCode::from(EXIT_NOT_PREPARED)
 }
 
-/// Becomes the program, which sees `name` as its own.
+/// Time in which whoever else the host was starting has let go of what the host wrote.
 #[cfg(unix)]
-fn become_program(program: &OsString, name: &OsString, arguments: Vec<OsString>) -> ExitCode {
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Becomes the program. One that was just copied may still be open for writing, in a child of the host's that is
+/// not yet a program of its own.
+#[cfg(unix)]
+fn become_program(program: &OsString, arguments: Vec<OsString>) -> ExitCode {
     use std::os::unix::process::CommandExt as _;
 
-    let error = std::process::Command::new(program).arg0(name).args(arguments).exec();
-    eprintln!("jackfield-runner: cannot run `{}`: {error}", name.to_string_lossy());
+    let begun = std::time::Instant::now();
+    let mut command = std::process::Command::new(program);
+    command.args(arguments);
+    let error = loop {
+        let error = command.exec();
+        if error.kind() != std::io::ErrorKind::ExecutableFileBusy || begun.elapsed() > BUSY {
+            break error;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    eprintln!("jackfield-runner: cannot run `{}`: {error}", program.to_string_lossy());
     ExitCode::from(EXIT_NOT_RUN)
 }
 
 /// Windows has no `exec`. The program runs as a child in the host's job object, which ends with the host.
 #[cfg(not(unix))]
-fn become_program(program: &OsString, name: &OsString, arguments: Vec<OsString>) -> ExitCode {
+fn become_program(program: &OsString, arguments: Vec<OsString>) -> ExitCode {
     match std::process::Command::new(program).args(arguments).status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => {
-            eprintln!("jackfield-runner: cannot run `{}`: {error}", name.to_string_lossy());
+            eprintln!("jackfield-runner: cannot run `{}`: {error}", program.to_string_lossy());
             ExitCode::from(EXIT_NOT_RUN)
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jackfield_protocol::{Capability, InterfaceError, InterfaceId, Mismatch};
 
 use crate::manifest::ManifestError;
+use crate::trust::TrustError;
 
 /// A file that wanted to be a plugin and was set aside.
 #[derive(Debug)]
@@ -49,6 +50,9 @@ pub enum LoadError {
     /// The file cannot be a plugin: not executable, of another platform, or not to be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Nothing vouches for it that should, or others can change it.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The shared library was not loaded.
     #[cfg(feature = "native")]
     #[error(transparent)]
@@ -284,6 +288,8 @@ fn kept_in_words(kept: Option<u64>) -> String {
 pub enum ReloadStep {
     /// Its manifest or file was read again.
     Find,
+    /// Pin, lock, signature and place of the new build were checked.
+    Trust,
     /// The new build was started.
     Start,
     /// What it says was compared with its manifest, and with what the old one offers.
@@ -297,10 +303,11 @@ pub enum ReloadStep {
 }
 
 impl ReloadStep {
-    /// `find`, `start`, `check`, `health`, `canary`, `state`.
+    /// `find`, `trust`, `start`, `check`, `health`, `canary`, `state`.
     pub fn as_str(self) -> &'static str {
         match self {
             ReloadStep::Find => "find",
+            ReloadStep::Trust => "trust",
             ReloadStep::Start => "start",
             ReloadStep::Check => "check",
             ReloadStep::Health => "health",
@@ -315,6 +322,7 @@ impl fmt::Display for ReloadStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ReloadStep::Find => "its files cannot be used",
+            ReloadStep::Trust => "the new build is not trusted",
             ReloadStep::Start => "the new build does not start",
             ReloadStep::Check => "the new build is not what is wanted",
             ReloadStep::Health => "the new build is not well",

@@ -32,6 +32,11 @@ impl FileHash {
         Self { path: path.to_owned(), stamp: stamp(path), read: OnceLock::new() }
     }
 
+    /// The same, of a file that somebody has read.
+    pub(crate) fn already(path: &Path, hash: String) -> Self {
+        Self { read: OnceLock::from(Some(hash)), ..Self::of(path) }
+    }
+
     /// Whether `other` speaks of the same file, as it is now.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.stamp.is_some() && self.path == other.path && self.stamp == other.stamp

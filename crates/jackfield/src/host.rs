@@ -2,6 +2,7 @@
 
 mod loader;
 mod policy;
+mod trusted;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +12,14 @@ use std::time::{Instant, SystemTime};
 
 use jackfield_protocol::call::Described;
 use jackfield_protocol::{Capability, Encoding};
+use sha2::{Digest as _, Sha256};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use crate::call::{self, CallOptions, Client, Requirements};
 use crate::crash::{CrashReport, Crashes};
-use crate::discover::{Found, Shadowed, discover};
+use crate::discover::{Found, Shadowed};
 use crate::error::{EnableError, GetError, LoadError, Refused, ReloadError, ReloadStep, UnknownPlugin};
 use crate::event::{Event, Records};
 use crate::file_hash::{FileHash, hash_of};
@@ -31,6 +33,7 @@ use crate::plugin::{Command, Generation, Plugin, Reloaded};
 use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
 use crate::reload::{self, Starter};
+use crate::trust::Trust;
 use loader::Loader;
 use policy::Policy;
 
@@ -67,8 +70,6 @@ pub struct Host {
 /// What a host is, apart from what it runs on.
 struct Inner {
     loader: Arc<Loader>,
-    dirs: Vec<PathBuf>,
-    paths: Vec<PathBuf>,
     only: Option<String>,
     encoding: Option<Encoding>,
     registry: Mutex<Registry>,
@@ -282,6 +283,10 @@ impl Inner {
         registry.plugins.get(name).cloned().ok_or_else(|| registry.unknown(name))
     }
 
+    fn stamp(&self, name: &str, source: &Path, entry: &Path) -> Stamp {
+        Stamp::of(source, entry, self.loader.trust.vouched(name, source, entry))
+    }
+
     async fn reload(&self, name: &str) -> Result<Reloaded, ReloadError> {
         let unknown = match self.plugin(name) {
             Ok(plugin) => return self.replace(&plugin).await,
@@ -306,7 +311,7 @@ impl Inner {
     /// Replaces a plugin that there is.
     async fn replace(&self, plugin: &Plugin) -> Result<Reloaded, ReloadError> {
         let name = plugin.name();
-        let stamp = Stamp::of(&plugin.shared.identity().source, &plugin.shared.identity().entry);
+        let stamp = self.stamp(name, &plugin.shared.identity().source, &plugin.shared.identity().entry);
         let done = plugin.shared.ask(|reply| Command::Reload { reply }).await;
         let hash = done.as_ref().is_some_and(Result::is_ok).then(|| plugin.shared.last()).flatten();
         self.registry().seen.insert(name.to_owned(), stamp.hashed_by(hash.as_deref()));
@@ -318,7 +323,7 @@ impl Inner {
     /// Loads what was found, and puts it into the registry: as a plugin, or as one that was refused.
     async fn load(&self, found: Found) -> Result<Plugin, reload::Stopped> {
         let (name, path) = (found.manifest.name.clone(), found.source.path().to_owned());
-        let stamp = Stamp::of(&path, &found.manifest.entry);
+        let stamp = self.stamp(&name, &path, &found.manifest.entry);
         let loaded = Loader::load(&self.loader, found).await;
         let first = loaded.as_ref().ok().and_then(|plugin| plugin.shared.last());
         let mut registry = self.registry();
@@ -350,8 +355,8 @@ impl Inner {
     /// Looks again at the plugins whose manifests or files are `those`. Others are as they were, whatever lies there.
     async fn rescan_those(&self, those: impl Fn(&Path) -> bool) -> Rescanned {
         let _scanning = self.scanning.lock().await;
-        let (dirs, paths) = (self.dirs.clone(), self.paths.clone());
-        let looked = self.loader.runtime.spawn_blocking(move || discover(&dirs, &paths)).await;
+        let loader = Arc::clone(&self.loader);
+        let looked = self.loader.runtime.spawn_blocking(move || trusted::look(&loader.trust)).await;
         let found = looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let wanted = |name: &str| self.only.as_ref().is_none_or(|only| only == name);
         let names: Vec<_> = found.found.iter().map(|found| found.manifest.name.clone()).collect();
@@ -387,7 +392,7 @@ impl Inner {
             if !wanted(&name) {
                 continue;
             }
-            let stamp = Stamp::of(found.source.path(), &found.manifest.entry);
+            let stamp = self.stamp(&name, found.source.path(), &found.manifest.entry);
             let (plugin, seen) = {
                 let registry = self.registry();
                 (registry.plugins.get(&name).cloned(), registry.seen.get(&name).cloned())
@@ -448,6 +453,8 @@ impl Registry {
 struct Stamp {
     /// SHA-256 of the manifest, where there is one.
     manifest: Option<[u8; 32]>,
+    /// What vouches for it beside its files.
+    vouched: [u8; 32],
     entry: EntryStamp,
     /// SHA-256 of the entry, once somebody has read it all.
     hash: Arc<FileHash>,
@@ -462,12 +469,13 @@ struct EntryStamp {
 }
 
 impl Stamp {
-    fn of(source: &Path, entry: &Path) -> Self {
+    fn of(source: &Path, entry: &Path, vouched: [u8; 32]) -> Self {
         let path = entry.canonicalize().unwrap_or_else(|_| entry.to_owned());
         let metadata = path.metadata().ok();
         let manifest = (source != entry).then(|| std::fs::read(source).ok()).flatten();
         Self {
-            manifest: manifest.map(|bytes| hmac_sha256::Hash::hash(&bytes)),
+            manifest: manifest.map(|bytes| Sha256::digest(&bytes).into()),
+            vouched,
             entry: EntryStamp {
                 bytes: metadata.as_ref().map_or(0, std::fs::Metadata::len),
                 modified: metadata.and_then(|metadata| metadata.modified().ok()),
@@ -486,6 +494,7 @@ impl Stamp {
     /// no other one.
     fn is(&self, now: &Stamp) -> bool {
         self.manifest == now.manifest
+            && self.vouched == now.vouched
             && (self.entry == now.entry
                 || self.hash.known().is_some_and(|hash| hash_of(&now.entry.path).is_ok_and(|other| hash == other)))
     }
@@ -553,6 +562,7 @@ pub struct HostBuilder {
     only: Option<String>,
     required: Vec<Capability>,
     confine: Policy,
+    trust: Trust,
     unmeasured: bool,
     native_histograms: bool,
     #[cfg(feature = "wasm")]
@@ -706,11 +716,13 @@ impl HostBuilder {
             let why = suspect.to_string();
             records.set_aside(Quarantined::now(&suspect.plugin, None, why.clone(), vec![why]));
         }
+        let trust = Trust { dirs: self.dirs.clone(), paths: self.paths.clone(), ..self.trust };
         let loader = Arc::new(Loader {
             limits: self.limits,
             lifecycle: self.lifecycle,
             confine: self.confine,
             required: self.required,
+            trust,
             cache_dir: self.cache_dir.unwrap_or_else(private_dir::default_cache_dir),
             turns: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             runtime,
@@ -727,10 +739,8 @@ impl HostBuilder {
         let begun = self
             .watch
             .then(|| crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default()));
-        let found = discover(&self.dirs, &self.paths);
+        let found = trusted::look(&loader.trust);
         let inner = Arc::new(Inner {
-            dirs: self.dirs,
-            paths: self.paths,
             only: self.only,
             encoding: self.encoding,
             registry: Mutex::new(Registry {

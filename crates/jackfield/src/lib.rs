@@ -35,6 +35,8 @@ mod lifecycle;
 mod log;
 mod manifest;
 mod private_dir;
+
+mod private_copy;
 mod state_file;
 
 mod breaker;
@@ -66,6 +68,8 @@ pub mod native;
 pub mod process;
 #[cfg(feature = "wasm")]
 pub mod wasm;
+
+mod trust;
 
 mod error;
 
@@ -117,9 +121,11 @@ pub use manifest::{
     ManifestError, ManifestProblem, MechanismKind, NetGrant, PoolSpec, Position, Reattach, ReattachAddress, UnitError,
     UnknownMechanism, WasmAbi, parse_duration,
 };
+pub use manifest::{Exposure, Signatures, TrustSpec};
 pub use mechanism::{Exit, MethodInfo, ServiceInfo};
 pub use observe::Calls;
 pub use plugin::{InterfaceInfo, Plugin, PluginInfo, Reloaded};
+pub use private_copy::CopyError;
 #[cfg(any(feature = "process", feature = "grpc"))]
 pub use program::SandboxError;
 pub use quarantine::Quarantined;
@@ -127,6 +133,7 @@ pub use quarantine::Quarantined;
 pub use scrape::Metrics;
 pub use state_dir::StateDir;
 pub use trace::{Traced, traced, traced_blocking};
+pub use trust::{LockedPlugin, PluginsLock, TrustError, Trusted};
 
 /// What generated code refers to.
 pub use jackfield_protocol as protocol;

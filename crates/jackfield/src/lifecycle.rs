@@ -208,7 +208,11 @@ pub struct UnknownSetting {
     known: String,
 }
 
-fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, UnknownSetting> {
+pub(crate) fn named<T: Copy, const N: usize>(
+    text: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T, UnknownSetting> {
     all.into_iter().find(|one| name(*one) == text).ok_or_else(|| UnknownSetting {
         text: text.to_owned(),
         known: all.map(|one| format!("`{}`", name(one))).join(", "),

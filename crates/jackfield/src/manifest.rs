@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod sandbox;
 mod service;
+mod trust;
 mod units;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use std::str::FromStr;
 
 use jackfield_protocol::{Capability, Interface, InterfaceId};
 use semver::Version;
+use sha2::{Digest as _, Sha256};
 
 use document::{Keys, Named, Table};
 use entry::Platform;
@@ -41,6 +43,7 @@ pub use lifecycle::LifecycleSpec;
 pub use limits::{LimitRefusal, LimitsSpec};
 pub use sandbox::Grants;
 pub use service::{Address, AddressError, LogFormat, ServiceConfig, UnknownLogFormat};
+pub use trust::{Exposure, Signatures, TrustSpec};
 pub use units::{UnitError, parse_duration};
 
 /// A plugin's manifest, `plugin.toml` or `plugin.json`.
@@ -75,6 +78,9 @@ pub struct Manifest {
     ///
     /// Here it is joined with the directory.
     pub entry: PathBuf,
+    /// `sha256` of the entry, in hexadecimal digits, or a table like that of `entry`. What is loaded is what was
+    /// hashed; other bytes are refused. Default: not checked.
+    pub sha256: Option<[u8; 32]>,
     /// `args`: arguments of the program, or of a WASI command, after its name. Default: none.
     /// All but `native`.
     pub args: Vec<String>,
@@ -112,6 +118,8 @@ pub struct Manifest {
     pub descriptions: Vec<Interface>,
     /// Where they were read.
     description_files: Vec<PathBuf>,
+    /// SHA-256 of the bytes that all this was read from, if it was.
+    pub(crate) own_sha256: Option<[u8; 32]>,
     /// `capabilities`: `batch@2`. Default: not declared. The plugin must report each of them.
     pub capabilities: Vec<Capability>,
     /// `[limits]`. Default: those of the host. One that the mechanism cannot enforce is refused.
@@ -148,16 +156,18 @@ impl Manifest {
     }
 
     fn read_on(platform: Platform, file: &Path) -> Result<Self, ManifestError> {
-        read_located(file, |table, directory| Self::from_table(table, directory, platform))
+        let read = read_located(file, |table, directory| Self::from_table(table, directory, platform));
+        read.map(|(manifest, hash)| Self { own_sha256: Some(hash), ..manifest })
     }
 
     fn from_table(table: Table, directory: &Path, platform: Platform) -> Result<Self, Fault> {
-        const KEYS: [&str; 20] = [
+        const KEYS: [&str; 21] = [
             "name",
             "version",
             "description",
             "mechanism",
             "entry",
+            "sha256",
             "args",
             "env",
             "config",
@@ -183,6 +193,7 @@ impl Manifest {
         let description = keys.take("description").map(|text| text.text().map(str::to_owned));
         let entry = keys.take("entry").ok_or_else(|| missing("entry"))?;
         let entry = entry::inside(directory, &entry::for_platform(entry, platform)?)?;
+        let pinned = keys.take("sha256").map(|written| entry::for_platform(written, platform)).transpose()?;
         let mechanism = match keys.take("mechanism") {
             Some(written) => written.text()?.parse().map_err(|error: UnknownMechanism| written.fault(error))?,
             None => MechanismKind::of_file(&entry),
@@ -224,6 +235,7 @@ impl Manifest {
             description: description.transpose()?.unwrap_or_default(),
             mechanism,
             entry,
+            sha256: pinned.map(|digits| sha256(&digits)).transpose()?,
             args: list(args, |item| item.text().map(str::to_owned))?,
             env: env.map(environment).transpose()?.unwrap_or_default(),
             config: config.map(|config| texts(config, |_| None)).transpose()?.unwrap_or_default(),
@@ -237,6 +249,7 @@ impl Manifest {
             interfaces: list(keys.take("interfaces"), Named::parsed)?,
             descriptions,
             description_files,
+            own_sha256: None,
             capabilities: list(keys.take("capabilities"), Named::parsed)?,
             limits: limits.transpose()?.unwrap_or_default(),
             lifecycle: LifecycleSpec::read(lifecycle, reload, mechanism)?,
@@ -251,6 +264,7 @@ impl Manifest {
             description: String::new(),
             mechanism: MechanismKind::of_file(file),
             entry: file.to_owned(),
+            sha256: None,
             args: Vec::new(),
             env: BTreeMap::new(),
             config: BTreeMap::new(),
@@ -264,6 +278,7 @@ impl Manifest {
             interfaces: Vec::new(),
             descriptions: Vec::new(),
             description_files: Vec::new(),
+            own_sha256: None,
             capabilities: Vec::new(),
             limits: LimitsSpec::default(),
             lifecycle: LifecycleSpec::default(),
@@ -411,6 +426,19 @@ fn version(written: &Named) -> Result<Version, Fault> {
     Version::parse(text).map_err(|error| written.bad(format_args!("{text:?} is not a semantic version: {error}")))
 }
 
+fn sha256(written: &Named) -> Result<[u8; 32], Fault> {
+    let text = written.text()?;
+    let wrong = || written.bad(format_args!("{text:?} is not a SHA-256: 64 hexadecimal digits"));
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(bytes)
+}
+
 fn list<T>(written: Option<Named>, item: impl Fn(&Named) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
     let items = written.map(Named::list).transpose()?.unwrap_or_default();
     items.iter().map(item).collect()
@@ -454,8 +482,11 @@ fn described(directory: &Path, written: &Named) -> Result<(PathBuf, Interface), 
 }
 
 /// Reads a file as JSON if it is called `*.json`, else as TOML, and makes something of its table and its
-/// directory. What is wrong gets the place where it stands.
-fn read_located<T>(file: &Path, make: impl FnOnce(Table, &Path) -> Result<T, Fault>) -> Result<T, ManifestError> {
+/// directory. What is wrong gets the place where it stands. With it comes the SHA-256 of what was read.
+fn read_located<T>(
+    file: &Path,
+    make: impl FnOnce(Table, &Path) -> Result<T, Fault>,
+) -> Result<(T, [u8; 32]), ManifestError> {
     let whole = |problem| ManifestError { file: file.to_owned(), position: None, problem };
     let bytes = read_bytes(file).map_err(whole)?;
     let text = str::from_utf8(&bytes).map_err(|error| {
@@ -466,10 +497,11 @@ fn read_located<T>(file: &Path, make: impl FnOnce(Table, &Path) -> Result<T, Fau
     let is_json = file.extension().is_some_and(|extension| extension == "json");
     let table = if is_json { document::from_json(text) } else { document::from_toml(text) };
     let directory = file.parent().unwrap_or(Path::new(""));
-    table.and_then(|table| make(table, directory)).map_err(|fault| {
+    let made = table.and_then(|table| make(table, directory)).map_err(|fault| {
         let position = Some(Position::of(text, fault.at));
         ManifestError { position, ..whole(fault.problem) }
-    })
+    })?;
+    Ok((made, Sha256::digest(&bytes).into()))
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {

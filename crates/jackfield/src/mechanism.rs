@@ -34,6 +34,8 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     /// The library, program or WebAssembly file.
     pub(crate) entry: PathBuf,
+    /// What is loaded instead, if it had to be checked what lies there.
+    pub(crate) checked: Option<Checked>,
     /// Arguments of the program.
     pub(crate) args: Vec<String>,
     /// Variables added to the program's environment.
@@ -52,6 +54,25 @@ pub(crate) struct Spec {
     pub(crate) confine: Confine,
     /// Where its lines go.
     pub(crate) log: Arc<PluginLog>,
+}
+
+/// What was checked of an entry, and is loaded in its place: whatever lies there by then is another matter.
+#[derive(Clone, Debug)]
+pub(crate) enum Checked {
+    /// Its bytes, for a mechanism that reads it.
+    Bytes(Arc<[u8]>),
+    /// A private copy of them, for a program: the operating system reads it, and of a script the interpreter.
+    Copy(PathBuf),
+}
+
+impl Spec {
+    /// The bytes of the entry, if they were read and checked.
+    pub(crate) fn checked_bytes(&self) -> Option<Arc<[u8]>> {
+        match &self.checked {
+            Some(Checked::Bytes(bytes)) => Some(Arc::clone(bytes)),
+            Some(Checked::Copy(_)) | None => None,
+        }
+    }
 }
 
 /// How the process of a plugin is kept in bounds; its limits are in [`Limits::process`].

@@ -31,6 +31,7 @@ use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::metrics::{Meters, Series};
 use crate::observe::Calls;
+use crate::trust::Trusted;
 
 /// A handle on a loaded plugin. Cheap to clone; all clones are the same plugin.
 ///
@@ -118,6 +119,8 @@ pub struct PluginInfo {
     /// SHA-256 of its entry in hexadecimal, as it was when this generation was started. None until it is known,
     /// a moment after the start.
     pub hash: Option<String>,
+    /// What vouches for the bytes of this generation: a pin, the lock, a signature; and what was let pass.
+    pub trusted: Trusted,
     /// When this generation became ready.
     pub started: Option<SystemTime>,
     /// Times that it was started again after it died, since the host started.
@@ -188,6 +191,8 @@ pub(crate) struct Identity {
     pub(crate) entry: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
+    /// Of a generation, what vouches for it.
+    pub(crate) trusted: Trusted,
 }
 
 /// What all handles on a plugin share.
@@ -578,7 +583,7 @@ impl Shared {
     fn info(&self) -> PluginInfo {
         let state = self.state();
         let known = self.known();
-        let Identity { mechanism, source, entry, limits, lifecycle } = known.identity.clone();
+        let Identity { mechanism, source, entry, limits, lifecycle, .. } = known.identity.clone();
         let last = known.last.clone();
         drop(known);
         let about = last.as_ref().map(|generation| &generation.about);
@@ -602,6 +607,7 @@ impl Shared {
             lifecycle,
             generation: last.as_ref().map_or(0, |generation| generation.number),
             generations_live: self.generations_live.load(Ordering::Relaxed),
+            trusted: last.as_ref().map(|generation| generation.identity.trusted.clone()).unwrap_or_default(),
             hash: last.as_ref().and_then(|generation| generation.hash.known().map(str::to_owned)),
             started: last.as_ref().map(|generation| generation.since.0),
             restarts: self.restarts.load(Ordering::Relaxed),

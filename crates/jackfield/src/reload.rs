@@ -2,7 +2,7 @@
 //!
 //! The new build is started beside the old one and must be what is wanted, be well, and answer its canary call
 //! before it gets any other; only then do calls go to it, and the old one ends those it has. A step that fails
-//! leaves the old one as it is. Order: find, start, check, health, canary, state, swap; drain old, stop old.
+//! leaves the old one as it is. Order: find, trust, start, check, health, canary, state, swap; drain old, stop old.
 //!
 //! Not here: noticing the change (`watch.rs`), when this is done and what happens afterwards (`supervise.rs`).
 

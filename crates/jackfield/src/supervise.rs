@@ -388,6 +388,7 @@ impl Core {
                 LoadError::NotAsDeclared { .. } | LoadError::Capability { .. } | LoadError::OfferedTwice { .. } => {
                     ReloadStep::Check
                 }
+                LoadError::Trust(_) => ReloadStep::Trust,
                 _ => ReloadStep::Start,
             };
             (step, error)

@@ -1,4 +1,5 @@
-//! Limits of plugins that have a process of their own, and what becomes of those that reach them.
+//! Limits, and what becomes of those that reach them: plugins that have a process of their own, and, where they can
+//! do the same harm, WebAssembly. What only WebAssembly has is in `wasm_limits.rs`.
 
 #![cfg(all(feature = "native", feature = "process", target_os = "linux"))]
 
@@ -20,6 +21,45 @@ fn ways() -> Vec<(Mechanism, &'static str)> {
     ways
 }
 
+/// How a way to run a plugin is misused, and what is said of it then.
+struct Misuse {
+    mechanism: Mechanism,
+    /// Memory in which it starts, and the words for who wants more.
+    memory: &'static str,
+    beyond_memory: &'static [&'static str],
+    /// The limit on what it computes, as it is written; and the words for who computes on.
+    computing: (&'static str, &'static str),
+    beyond_computing: &'static [&'static str],
+    /// Whether it can sleep. A guest without WASI cannot: the only way not to answer is to compute.
+    sleeps: bool,
+}
+
+/// The misuse of everything that can be limited.
+fn misuses() -> Vec<Misuse> {
+    // Which allocation fails last is not said: with RUST_BACKTRACE set, the runtime wants memory to tell of the first.
+    let of_program = |(mechanism, memory)| Misuse {
+        mechanism,
+        memory,
+        beyond_memory: &["limit: ", "`memory`", "memory allocation of ", " bytes failed", "SIGABRT"],
+        computing: ("cpu_time", "\"1s\""),
+        beyond_computing: &["limit: ", "`cpu_time`", "it used its 1 s of processor time (SIGXCPU)"],
+        sleeps: true,
+    };
+    let mut misuses: Vec<_> = ways().into_iter().map(of_program).collect();
+    if cfg!(feature = "wasm") {
+        let guests = [(Mechanism::Extism, false), (Mechanism::Component, false), (Mechanism::Command, true)];
+        misuses.extend(guests.map(|(mechanism, sleeps)| Misuse {
+            mechanism,
+            memory: "10MiB",
+            beyond_memory: &["limit: ", "limit `memory`: it wanted ", " bytes of memory of 10485760 allowed"],
+            computing: ("fuel", "1000000000"),
+            beyond_computing: &["limit: ", "limit `fuel`"],
+            sleeps,
+        }));
+    }
+    misuses
+}
+
 /// A host with `misbehave` as `fixture` says, and with a plugin that is well.
 async fn host_of(fixture: Fixture) -> (Plugins, Host, Client<dyn Misbehave>) {
     let plugins = Plugins::with(fixture);
@@ -29,11 +69,18 @@ async fn host_of(fixture: Fixture) -> (Plugins, Host, Client<dyn Misbehave>) {
     (plugins, host, rascal)
 }
 
-/// How `limit` is kept, as `inspect` shows it.
-fn kept(host: &Host, limit: &str) -> String {
+/// How `limit` is kept, as `inspect` shows it. Of a guest nothing is shown: its limits are the host's own.
+fn kept(mechanism: Mechanism, host: &Host, limit: &str) -> Option<String> {
+    if is_guest(mechanism) {
+        return None;
+    }
     let enforced = host.plugin("misbehave").expect("a plugin").info().enforced;
     let found = enforced.iter().find(|enforced| enforced.limit == limit);
-    found.unwrap_or_else(|| panic!("no `{limit}` in {enforced:?}")).to_string()
+    Some(found.unwrap_or_else(|| panic!("no `{limit}` in {enforced:?}")).to_string())
+}
+
+fn is_guest(mechanism: Mechanism) -> bool {
+    matches!(mechanism, Mechanism::Extism | Mechanism::Component | Mechanism::Command)
 }
 
 /// The host serves others meanwhile.
@@ -42,14 +89,18 @@ async fn serves(host: &Host) {
     assert_eq!(in_time(zoo.join("a".into(), 1, Some("b".into()))).await, Ok("ab".into()));
 }
 
-/// Its death is reported with the limit, and it is started again.
-async fn comes_back(host: &Host, rascal: &Client<dyn Misbehave>, limit: &str) {
+/// It works again; the death of a program is reported with the limit. A guest has not died: it got a new instance.
+async fn comes_back(mechanism: Mechanism, host: &Host, rascal: &Client<dyn Misbehave>, limit: &str) {
     let back = async {
         while rascal.echo("back".into()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     in_time(back).await;
+    if is_guest(mechanism) {
+        assert_eq!(host.plugin("misbehave").expect("a plugin").info().state.as_str(), "ready");
+        return;
+    }
     let crashes = host.crashes();
     let report = crashes.last().expect("a report").to_string();
     says(&report, &["misbehave", limit]);
@@ -57,45 +108,52 @@ async fn comes_back(host: &Host, rascal: &Client<dyn Misbehave>, limit: &str) {
 
 #[tokio::test]
 async fn who_allocates_more_than_it_may_ends_with_the_limit_and_the_evidence_and_comes_back() {
-    for (mechanism, memory) in ways() {
+    for Misuse { mechanism, memory, beyond_memory, .. } in misuses() {
         let fixture = Fixture::new(mechanism, "misbehave").limit("memory", &format!("{memory:?}"));
         let (_plugins, host, rascal) = host_of(fixture).await;
-        says(&kept(&host, "memory"), &["memory", " by "]);
-        assert_eq!(rascal.echo("alive".into()).await, Ok("alive".into()));
-        let died = ended(in_time(rascal.allocate(64 << 20)).await);
-        // Which allocation fails last is not said: with RUST_BACKTRACE set, the runtime wants memory to tell of the first.
-        says(&died, &["limit: ", "`memory`", "memory allocation of ", " bytes failed", "SIGABRT"]);
-        serves(&host).await;
-        comes_back(&host, &rascal, "memory").await;
+        if let Some(kept) = kept(mechanism, &host, "memory") {
+            says(&kept, &["memory", " by "]);
+        }
+        assert_eq!(in_time(rascal.echo("alive".into())).await, Ok("alive".into()));
+        let (died, ()) = tokio::join!(in_time(rascal.allocate(64 << 20)), serves(&host));
+        says(&ended(died), beyond_memory);
+        comes_back(mechanism, &host, &rascal, "memory").await;
     }
 }
 
 #[tokio::test]
 async fn who_computes_for_longer_than_it_may_ends_with_the_limit_and_the_signal_and_comes_back() {
-    for (mechanism, _) in ways() {
-        let fixture = Fixture::new(mechanism, "misbehave").limit("cpu_time", "\"1s\"");
+    for Misuse { mechanism, computing: (limit, value), beyond_computing, .. } in misuses() {
+        let fixture = Fixture::new(mechanism, "misbehave").limit(limit, value);
         let (_plugins, host, rascal) = host_of(fixture).await;
-        says(&kept(&host, "cpu_time"), &["cpu_time 1 by rlimit_cpu"]);
+        if let Some(kept) = kept(mechanism, &host, limit) {
+            says(&kept, &["cpu_time 1 by rlimit_cpu"]);
+        }
         let (spun, ()) = tokio::join!(in_time(rascal.spin()), serves(&host));
-        says(&ended(spun), &["limit: ", "`cpu_time`", "it used its 1 s of processor time (SIGXCPU)"]);
-        comes_back(&host, &rascal, "cpu_time").await;
+        says(&ended(spun), beyond_computing);
+        comes_back(mechanism, &host, &rascal, limit).await;
     }
 }
 
 #[tokio::test]
-async fn who_hangs_is_timed_out_and_killed_where_the_manifest_says_so_and_comes_back() {
-    for (mechanism, _) in ways() {
-        let fixture = Fixture::new(mechanism, "misbehave");
-        let fixture = fixture.limit("call_timeout", "\"500ms\"").limit("on_timeout", "\"kill\"");
+async fn who_hangs_is_timed_out_and_ended_and_comes_back() {
+    for Misuse { mechanism, sleeps, .. } in misuses() {
+        let fixture = Fixture::new(mechanism, "misbehave").limit("call_timeout", "\"500ms\"");
+        let is_guest = is_guest(mechanism);
+        // A program is told, and only killed where its manifest says so; a guest is ended.
+        let fixture = if is_guest { fixture } else { fixture.limit("on_timeout", "\"kill\"") };
         let (_plugins, host, rascal) = host_of(fixture).await;
-        let process = host.plugin("misbehave").expect("a plugin").info().process.expect("a process");
+        let process = host.plugin("misbehave").expect("a plugin").info().process;
+        assert_eq!(process.is_none(), is_guest);
         let begun = Instant::now();
-        let late = ended(in_time(rascal.hang(3_600_000)).await);
-        says(&late, &["timeout: "]);
+        let hang = async { if sleeps { rascal.hang(3_600_000).await } else { rascal.spin().await } };
+        let (late, ()) = tokio::join!(in_time(hang), serves(&host));
+        says(&ended(late), &["timeout: ", "no answer after 500ms"]);
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-        suite::eventually("it is gone", || !suite::processes::runs(process));
-        serves(&host).await;
-        comes_back(&host, &rascal, "call_timeout").await;
+        if let Some(process) = process {
+            suite::eventually("it is gone", || !suite::processes::runs(process));
+        }
+        comes_back(mechanism, &host, &rascal, "call_timeout").await;
     }
 }
 

@@ -236,6 +236,9 @@ fn public_types_may_go_to_other_threads() {
     check::<jackfield::Lifecycle>();
     check::<jackfield::LifecycleSpec>();
     check::<jackfield::Quarantined>();
+    check::<jackfield::Trusted>();
+    check::<jackfield::TrustError>();
+    check::<jackfield::PluginsLock>();
 }
 
 /// An application awaits calls in tasks of its own.

@@ -51,6 +51,28 @@ fn a_reload_takes_the_new_build_and_keeps_the_old_one_if_the_new_one_is_broken()
 }
 
 #[test]
+fn a_build_that_is_not_in_the_lock_is_not_taken_until_it_is_accepted() {
+    let place = Place::new();
+    place.script("word", &version("old"));
+    assert_eq!(place.run(&["lock", "plugins"]).code, 0);
+    let service = Service::start_with(&place, "[trust]\nlocked = true\n", &[]);
+    let word = || service.run(&["call", "word", "say"]).data();
+    let trust = || service.run(&["inspect", "word", "--json"]).json()["trust"]["locked"].clone();
+    assert_eq!((word(), trust()), ("\"old\"\n".to_owned(), true.into()));
+    place.script("word", &version("new"));
+    let refused = service.run(&["reload", "word"]);
+    assert_eq!((refused.code, &*refused.stdout), (2, ""));
+    let said = "error: plugin `word` was not replaced: the new build is not trusted; generation 1 goes on\n  caused by: \
+                plugin `word` has changed: the SHA-256 of `";
+    assert!(refused.stderr.starts_with(said), "{}", refused.stderr);
+    assert_eq!(word(), "\"old\"\n");
+    assert_eq!(place.run(&["lock", "plugins"]).code, 0);
+    let rescanned = service.run(&["rescan"]);
+    assert_eq!(rescanned.code, 0, "{}{}", rescanned.stdout, rescanned.stderr);
+    assert_eq!((word(), trust()), ("\"new\"\n".to_owned(), true.into()));
+}
+
+#[test]
 fn a_plugin_that_was_killed_is_back_and_its_death_is_told_once_and_fully() {
     let place = Place::new();
     place.script("slow", SLOW);

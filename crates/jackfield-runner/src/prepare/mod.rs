@@ -15,18 +15,13 @@ mod privileges;
 #[cfg(target_os = "linux")]
 mod system_calls;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 use jackfield_protocol::runner::{Enforced, ORDERS_VERSION, Orders, Report, Unenforced};
 
 /// A process that is ready to become the plugin.
 pub(crate) struct Prepared {
     pub(crate) report: Report,
-    /// What to execute.
-    pub(crate) program: OsString,
-    /// Keeps a program open that has no name of its own.
-    #[cfg(target_os = "linux")]
-    _opened: Option<std::fs::File>,
 }
 
 /// What is in force so far, and what may be missing.
@@ -56,7 +51,7 @@ impl Doing<'_> {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn prepare(orders: &Orders, file: &OsString, is_native: bool) -> Result<Prepared, Refusal> {
+pub(crate) fn prepare(orders: &Orders, file: &OsStr) -> Result<Prepared, Refusal> {
     use jackfield_protocol::runner::Profile;
     use limits::Kept as _;
 
@@ -68,13 +63,6 @@ pub(crate) fn prepare(orders: &Orders, file: &OsString, is_native: bool) -> Resu
         privileges::die_with(parent).map_err(|why| doing.failed("parent", why))?;
         doing.note(Enforced::by("parent_death", "kill", "prctl"))?;
     }
-    // A program that the host holds open in memory: once we are shut in, the host's files are not ours.
-    let opened = match file.to_str() {
-        Some(path) if path.starts_with("/proc/") => {
-            Some(std::fs::File::open(path).map_err(|error| doing.failed("program", error))?)
-        }
-        _ => None,
-    };
     let cgroup = cgroup::join(orders);
     doing.report.cgroup = cgroup.directory();
     if orders.profile != Profile::None {
@@ -85,19 +73,12 @@ pub(crate) fn prepare(orders: &Orders, file: &OsString, is_native: bool) -> Resu
     }
     system_calls::filter(&mut doing, cgroup.has("pids.max"))?;
     limits::set(&mut doing, &cgroup)?;
-    let program = match &opened {
-        Some(opened) if !is_native => {
-            use std::os::fd::AsRawFd as _;
-            format!("/proc/self/fd/{}", opened.as_raw_fd()).into()
-        }
-        _ => file.clone(),
-    };
-    Ok(Prepared { report: doing.report, program, _opened: opened })
+    Ok(Prepared { report: doing.report })
 }
 
 /// Not Linux: what the operating system has of `setrlimit`, and nothing that shuts in.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn prepare(orders: &Orders, file: &OsString, _: bool) -> Result<Prepared, Refusal> {
+pub(crate) fn prepare(orders: &Orders, _: &OsStr) -> Result<Prepared, Refusal> {
     use jackfield_protocol::runner::Profile;
 
     let report = Report { version: ORDERS_VERSION, ..Report::default() };
@@ -118,7 +99,7 @@ pub(crate) fn prepare(orders: &Orders, file: &OsString, _: bool) -> Result<Prepa
         // The host's job object is where Windows has them; the host watches memory.
         doing.note(Enforced::not("limits", "", "Windows keeps limits of a job, not of a process"))?;
     }
-    Ok(Prepared { report: doing.report, program: file.clone() })
+    Ok(Prepared { report: doing.report })
 }
 
 /// Leads a session of its own, so that signals of the host's terminal are the host's. A leader of a process

@@ -13,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::end::Program;
-use super::verify::verify;
 use super::{GrpcError, Output};
 use crate::log::PluginLog;
 use crate::manifest::{GrpcSpec, Reattach, ReattachAddress};
@@ -98,14 +97,6 @@ pub(super) async fn launch(
     if grpc.multiplex {
         command.env(variable::MULTIPLEX_GRPC, "true");
     }
-    let verified = match &grpc.sha256 {
-        Some(pinned) => Some(verify(&spec.entry, pinned)?),
-        None => None,
-    };
-    #[cfg(target_os = "linux")]
-    if let Some(verified) = &verified {
-        command = verified.instead_of(&command).map_err(failed)?;
-    }
     let launch = program::confine(command, spec, sockets.as_ref().map(|sockets| sockets.path()))?;
     let (child, pipes) = program::spawn(launch, spec, log, runtime).map_err(failed)?;
     let prepared = match timeout_at(deadline, child.prepared()).await {
@@ -122,8 +113,6 @@ pub(super) async fn launch(
             return Err(error);
         }
     };
-    // Kept until the runner has it, too.
-    drop(verified);
     match handshake(spec, &child, pipes.stdout, log, runtime, deadline).await {
         Ok(line) => {
             let taken = take(grpc, line, identity);
@@ -156,9 +145,6 @@ pub(super) fn attach(spec: &Spec, reattach: &Reattach) -> Result<Launched, GrpcE
     let refused = |why: &str| Err(GrpcError::Reattach { pid: reattach.pid, why: why.to_owned() });
     if spec.grpc.multiplex {
         return refused("what is multiplexed belongs to the host that started it");
-    }
-    if spec.grpc.sha256.is_some() {
-        return refused("a program that runs already cannot be compared with a SHA-256");
     }
     let Some(program) = Program::attached(reattach.pid, reattach.test) else {
         return refused("no such process");

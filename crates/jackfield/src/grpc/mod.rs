@@ -23,7 +23,6 @@ mod services;
 mod session;
 mod status;
 mod unary;
-mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,16 +52,6 @@ pub enum GrpcError {
     /// It was not put under its limits or into its sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// It is not the program that the manifest pins.
-    #[error("`{}` is not what the manifest pins: its SHA-256 is {found}, the manifest says {pinned}", program.display())]
-    Checksum {
-        /// The program.
-        program: PathBuf,
-        /// In hexadecimal digits.
-        pinned: String,
-        /// The same.
-        found: String,
-    },
     /// It ended, or closed its stdout, before it had said where it listens. Whatever its exit status: go-plugin
     /// exits with 0 when it cannot listen.
     #[error("it ended before its handshake: {exit}{output}")]

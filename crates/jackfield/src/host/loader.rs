@@ -27,6 +27,7 @@ use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Identity, Plugin, Shared};
 use crate::reload::{self, Starter};
 use crate::supervise::Keeper;
+use crate::trust::{Admitted, Trust, Trusted};
 
 /// After a start, before its file is hashed: until then the processors have other things to do.
 const QUIET: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub(super) struct Loader {
     pub(super) lifecycle: Lifecycle,
     pub(super) confine: Policy,
     pub(super) required: Vec<Capability>,
+    pub(super) trust: Trust,
     pub(super) cache_dir: PathBuf,
     pub(super) turns: Arc<Semaphore>,
     pub(super) runtime: Handle,
@@ -76,7 +78,10 @@ impl Loader {
         } else if let Some(quarantined) = quarantined {
             shared.transit(|life| life.quarantine(quarantined.reason));
         } else {
-            let first = loader.start(found, 1).await.map_err(|error| (ReloadStep::Start, error))?;
+            let first = loader.start(found, 1).await.map_err(|error| match error {
+                LoadError::Trust(_) => (ReloadStep::Trust, error),
+                _ => (ReloadStep::Start, error),
+            })?;
             if let Err(failed) = reload::prove(None, &first).await {
                 first.close();
                 first.session.stop(true).await;
@@ -104,14 +109,17 @@ impl Loader {
             entry: manifest.entry.clone(),
             limits: manifest.limits.apply(&self.limits),
             lifecycle: manifest.lifecycle.apply(&self.lifecycle),
+            trusted: Trusted::default(),
         }
     }
 
     async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
         let _turn = Arc::clone(&self.turns).acquire_owned().await;
-        let identity = self.identity(&found);
+        let mut identity = self.identity(&found);
         let manifest = found.manifest;
         let name = manifest.name.clone();
+        let admitted = self.admit(&manifest, &identity).await?;
+        identity.trusted = admitted.trusted;
         // In our own process, a plugin may take us with it.
         let confine = self.confine.of(&manifest, &identity.source);
         let shares_our_fate =
@@ -119,6 +127,7 @@ impl Loader {
         let spec = Spec {
             name: name.clone(),
             entry: manifest.entry.clone(),
+            checked: admitted.checked,
             args: manifest.args.clone(),
             env: manifest.env.clone().into_iter().collect(),
             limits: identity.limits.clone(),
@@ -153,7 +162,10 @@ impl Loader {
         match believed {
             Ok(about) => {
                 let leases = self.journal.leases(&name, shares_our_fate);
-                let hash = self.hash_later(&identity.entry);
+                let hash = match admitted.sha256 {
+                    Some(known) => Arc::new(FileHash::already(&identity.entry, known)),
+                    None => self.hash_later(&identity.entry),
+                };
                 Ok(Arc::new(Generation::new(number, identity, started, about, leases, hash)))
             }
             Err(reason) => {
@@ -161,6 +173,18 @@ impl Loader {
                 Err(reason)
             }
         }
+    }
+
+    /// Whether it may be loaded, and what of it.
+    async fn admit(self: &Arc<Self>, manifest: &Manifest, identity: &Identity) -> Result<Admitted, LoadError> {
+        let (loader, manifest, source) = (Arc::clone(self), manifest.clone(), identity.source.clone());
+        let bytes_max = match manifest.mechanism {
+            MechanismKind::Wasm => identity.limits.module_bytes_max,
+            _ => u64::MAX,
+        };
+        let asked = move || loader.trust.admit(&manifest, &source, &loader.cache_dir, bytes_max);
+        let admitted = self.runtime.spawn_blocking(asked).await;
+        Ok(admitted.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
     }
 
     /// The hash of a file, which is read once the start is over. A file that was read before is not read again.

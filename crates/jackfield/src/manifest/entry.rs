@@ -23,12 +23,13 @@ impl Platform {
     pub(super) const HERE: Platform = Platform { os: std::env::consts::OS, arch: std::env::consts::ARCH };
 }
 
-/// The `entry` for a platform: the only one, or of a table the most specific that fits.
+/// The `entry`, or its `sha256`, for a platform: the only one, or of a table the most specific that fits.
 pub(super) fn for_platform(entry: Named, platform: Platform) -> Result<Named, Fault> {
     let Value::Table(table) = &entry.value.value else {
         // Whether a string or something else: the caller wants a string from here on.
         return Ok(entry);
     };
+    let whole = &entry.key;
     // As in the header of a native library and in its errors: `x86_64-linux`.
     let exact = format!("{}-{}", platform.arch, platform.os);
     let mut written = Vec::new();
@@ -37,29 +38,29 @@ pub(super) fn for_platform(entry: Named, platform: Platform) -> Result<Named, Fa
         let (arch, os) = name.split_once('-').unwrap_or((ARCHITECTURES[0], name));
         let hint = match (SYSTEMS.contains(&os), ARCHITECTURES.contains(&arch)) {
             (true, true) => None,
-            (false, true) if name.contains('-') => Some(did_you_mean(&format!("entry.{arch}-"), os, SYSTEMS)),
-            (false, _) => Some(did_you_mean("entry.", os, SYSTEMS)),
+            (false, true) if name.contains('-') => Some(did_you_mean(&format!("{whole}.{arch}-"), os, SYSTEMS)),
+            (false, _) => Some(did_you_mean(&format!("{whole}."), os, SYSTEMS)),
             (true, false) => Some(
                 jackfield_protocol::nearest(arch, ARCHITECTURES)
-                    .map_or_else(String::new, |near| format!("; did you mean `entry.{near}-{os}`?")),
+                    .map_or_else(String::new, |near| format!("; did you mean `{whole}.{near}-{os}`?")),
             ),
         };
         if let Some(hint) = hint {
-            let problem = ManifestProblem::UnknownKey { key: format!("entry.{name}"), hint };
+            let problem = ManifestProblem::UnknownKey { key: format!("{whole}.{name}"), hint };
             return Err(Fault::at(key.at, problem));
         }
         written.push(format!("`{name}`"));
     }
     let find = |name: &str| table.iter().find(|(key, _)| key.value == name);
     match find(&exact).or_else(|| find(platform.os)) {
-        Some((key, value)) => Ok(Named { key: format!("entry.{}", key.value), value: value.clone() }),
+        Some((key, value)) => Ok(Named { key: format!("{whole}.{}", key.value), value: value.clone() }),
         None => {
             written.sort_unstable();
             let written = match written.is_empty() {
                 true => "no platform".to_owned(),
                 false => written.join(", "),
             };
-            Err(entry.fault(ManifestProblem::OtherPlatforms { written, here: exact }))
+            Err(entry.fault(ManifestProblem::OtherPlatforms { key: whole.clone(), written, here: exact }))
         }
     }
 }

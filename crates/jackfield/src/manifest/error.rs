@@ -110,9 +110,11 @@ pub enum ManifestProblem {
     /// A mechanism that this host does not have.
     #[error(transparent)]
     Mechanism(#[from] UnknownMechanism),
-    /// `entry` has a file for other platforms, and none for this one.
-    #[error("`entry` has a file for {written}; this platform is `{here}`")]
+    /// `entry` has a file for other platforms, and none for this one; or `sha256` a hash.
+    #[error("`{key}` has {} for {written}; this platform is `{here}`", if key == "entry" { "a file" } else { "a hash" })]
     OtherPlatforms {
+        /// `entry` or `sha256`.
+        key: String,
         /// The platforms written.
         written: String,
         /// This one.

@@ -46,8 +46,6 @@ pub struct GrpcSpec {
     /// `lock`: a file with the numbers of the fields of its interfaces, as `jackfield interface export`
     /// writes it, under the rules of `entry`. Default: numbers by position.
     pub lock: Option<PathBuf>,
-    /// `sha256` of the program, in hexadecimal digits. What is run is what was hashed. Default: not checked.
-    pub sha256: Option<[u8; 32]>,
     /// `ports`: first and last of those that a plugin may listen on where there are no Unix sockets.
     /// Default: 10000 to 25000.
     pub ports: (u16, u16),
@@ -99,7 +97,6 @@ impl Default for GrpcSpec {
             multiplex: false,
             descriptor_set: None,
             lock: None,
-            sha256: None,
             ports: (10_000, 25_000),
             socket_group: None,
             reattach: None,
@@ -119,7 +116,7 @@ impl Default for Cookie {
 
 impl GrpcSpec {
     pub(super) fn read(written: Named, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 12] = [
+        const KEYS: [&str; 11] = [
             "cookie",
             "versions",
             "plugin",
@@ -128,7 +125,6 @@ impl GrpcSpec {
             "multiplex",
             "descriptor_set",
             "lock",
-            "sha256",
             "ports",
             "socket_group",
             "reattach",
@@ -153,7 +149,6 @@ impl GrpcSpec {
         }
         spec.descriptor_set = keys.take("descriptor_set").map(|file| entry::inside(directory, &file)).transpose()?;
         spec.lock = keys.take("lock").map(|file| entry::inside(directory, &file)).transpose()?;
-        spec.sha256 = keys.take("sha256").map(|digits| sha256(&digits)).transpose()?;
         if let Some(ports) = keys.take("ports") {
             spec.ports = self::ports(ports)?;
         }
@@ -232,19 +227,6 @@ fn versions(written: Named) -> Result<Vec<u32>, Fault> {
 fn number(written: &Named) -> Result<u32, Fault> {
     let number = written.integer()?;
     u32::try_from(number).map_err(|_| written.bad(format_args!("{number} is no version: 0 to {}", u32::MAX)))
-}
-
-fn sha256(written: &Named) -> Result<[u8; 32], Fault> {
-    let text = written.text()?;
-    let wrong = || written.bad(format_args!("{text:?} is not a SHA-256: 64 hexadecimal digits"));
-    if text.len() != 64 || !text.is_ascii() {
-        return Err(wrong());
-    }
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
-    }
-    Ok(bytes)
 }
 
 fn ports(written: Named) -> Result<(u16, u16), Fault> {

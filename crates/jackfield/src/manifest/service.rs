@@ -12,6 +12,7 @@ use super::document::{Keys, Named, Table};
 use super::error::{Fault, ManifestError};
 use super::lifecycle::LifecycleSpec;
 use super::limits::LimitsSpec;
+use super::trust::TrustSpec;
 use crate::log::LogLevel;
 
 /// The configuration of a host as a service, `jackfield.toml`. Nothing in it is required.
@@ -55,6 +56,8 @@ pub struct ServiceConfig {
     pub native_histograms: Option<bool>,
     /// `[limits]`: for plugins whose manifests say nothing else, as far as their mechanisms have a use for them.
     pub limits: LimitsSpec,
+    /// `[trust]`: what of a plugin is checked before it is loaded.
+    pub trust: TrustSpec,
     /// `[lifecycle]` and `[reload]`: the same for what happens when a plugin dies, idles, or is replaced.
     pub lifecycle: LifecycleSpec,
 }
@@ -76,11 +79,11 @@ impl ServiceConfig {
     /// # }
     /// ```
     pub fn read(file: &Path) -> Result<Self, ManifestError> {
-        super::read_located(file, Self::from_table)
+        super::read_located(file, Self::from_table).map(|(config, _)| config)
     }
 
     fn from_table(table: Table, directory: &Path) -> Result<Self, Fault> {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 12] = [
             "plugins",
             "listen",
             "token_file",
@@ -89,6 +92,7 @@ impl ServiceConfig {
             "watch",
             "log",
             "metrics",
+            "trust",
             "limits",
             "lifecycle",
             "reload",
@@ -114,6 +118,8 @@ impl ServiceConfig {
             }
             None => None,
         };
+        let trust = keys.take("trust").map(|trust| TrustSpec::read(trust.table()?, directory));
+        let trust = trust.transpose()?.unwrap_or_default();
         let limits = keys.take("limits").map(|limits| LimitsSpec::read_for_all(limits.table()?));
         let limits = limits.transpose()?.unwrap_or_default();
         let mut table = |key| keys.take(key).map(Named::table).transpose();
@@ -130,13 +136,14 @@ impl ServiceConfig {
             log_format,
             log_level,
             native_histograms,
+            trust,
             limits,
             lifecycle,
         })
     }
 }
 
-fn path(directory: &Path, written: &Named) -> Result<PathBuf, Fault> {
+pub(super) fn path(directory: &Path, written: &Named) -> Result<PathBuf, Fault> {
     match written.text()? {
         "" => Err(written.bad("an empty path")),
         text => Ok(directory.join(text)),
@@ -272,6 +279,30 @@ mod tests {
             expect![[
                 r#"["DIR/plugins", "/opt/p"] ["unix:DIR/host.sock", "tcp:localhost:7000"] Some("DIR/token") Some("/var/lib/j") Some(true) Some(Debug) Some(5s)"#
             ]],
+        );
+    }
+
+    #[test]
+    fn whom_it_trusts_is_said_in_a_table() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("jackfield.toml");
+        let text = "[trust]\nlocked = true\nsignatures = 'require'\ntrusted_keys = 'keys'\nallow = ['links']";
+        std::fs::write(&file, text).expect("written");
+        let trust = ServiceConfig::read(&file).expect("a configuration").trust;
+        assert_eq!((trust.locked, trust.signatures), (Some(true), Some(crate::manifest::Signatures::Require)));
+        assert_eq!(trust.trusted_keys, Some(directory.path().join("keys")));
+        assert_eq!(trust.allow, [crate::manifest::Exposure::Links]);
+        check(
+            "[trust]\nlock = true",
+            expect!["DIR/jackfield.toml:2:1: unknown key `trust.lock`; did you mean `trust.locked`?"],
+        );
+        check(
+            "[trust]\nsignatures = 'must'",
+            expect![[r#"DIR/jackfield.toml:2:14: `trust.signatures`: "must" is none of `off`, `warn`, `require`"#]],
+        );
+        check(
+            "[trust]\nallow = ['all']",
+            expect![[r#"DIR/jackfield.toml:2:10: `trust.allow[0]`: "all" is none of `writable`, `links`"#]],
         );
     }
 

@@ -16,7 +16,8 @@ fn read(files: &[(&str, &str)]) -> String {
         fs::write(directory.join(name), content).expect("a file");
     }
     let text = match Manifest::read_on(LINUX, &directory.join(files[0].0)) {
-        Ok(manifest) => format!("{manifest:#?}"),
+        // The hash of what a test writes says nothing.
+        Ok(manifest) => format!("{:#?}", Manifest { own_sha256: None, ..manifest }),
         Err(error) => match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
@@ -111,6 +112,7 @@ fn a_manifest_says_all_there_is_to_say() {
             description: "Makes pictures smaller",
             mechanism: Process,
             entry: "run.py",
+            sha256: None,
             args: [
                 "--fast",
             ],
@@ -149,7 +151,6 @@ fn a_manifest_says_all_there_is_to_say() {
                 multiplex: false,
                 descriptor_set: None,
                 lock: None,
-                sha256: None,
                 ports: (
                     10000,
                     25000,
@@ -190,6 +191,7 @@ fn a_manifest_says_all_there_is_to_say() {
             description_files: [
                 "resize.json",
             ],
+            own_sha256: None,
             capabilities: [
                 Capability {
                     name: "batch",
@@ -676,6 +678,26 @@ fn the_mechanism_is_told_from_the_entry_or_said() {
         expect![[r#"plugin.toml:3:13: no mechanism is called "nativ"; did you mean `native`?"#]],
     );
     check_more("mechanism = 'telepathy'", expect![[r#"plugin.toml:3:13: no mechanism is called "telepathy""#]]);
+}
+
+#[test]
+fn a_pin_is_a_hash_and_may_be_one_for_each_platform() {
+    let pin = |written: &str| {
+        let text = read(&[("plugin.toml", &format!("name = 'x'\nentry = 'libx.so'\nsha256 = {written}"))]);
+        let lines: Vec<_> =
+            text.lines().map(str::trim).skip_while(|line| !line.starts_with("sha256")).take(3).collect();
+        if lines.is_empty() { text } else { lines.concat() }
+    };
+    let hash = "07".repeat(32);
+    assert_eq!(pin(&format!("'{hash}'")), "sha256: Some([7,");
+    let other = "08".repeat(32);
+    assert_eq!(pin(&format!("{{ linux = '{other}', x86_64-linux = '{hash}' }}")), "sha256: Some([7,");
+    for wrong in ["'07'".to_owned(), format!("'{}+7'", "07".repeat(31)), format!("'{hash}00'")] {
+        let said = pin(&wrong);
+        assert!(said.starts_with("plugin.toml:3:10: `sha256`: ") && said.ends_with("64 hexadecimal digits"), "{said}");
+    }
+    let elsewhere = pin(&format!("{{ macos = '{hash}' }}"));
+    assert_eq!(elsewhere, "plugin.toml:3:10: `sha256` has a hash for `macos`; this platform is `x86_64-linux`");
 }
 
 #[test]

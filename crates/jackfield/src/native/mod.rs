@@ -13,11 +13,10 @@
 //! A library is never unloaded: thread-locals, threads and exit handlers of a library outlive every
 //! `dlclose`, and it then either stays mapped or takes the host down. [`libraries_loaded`] counts.
 //!
-//! Order: read, check (`file`), copy (`store`), load and register (`jackfield-native`), talk (`session`).
+//! Order: read, check (`file`), copy (`private_copy`), load and register (`jackfield-native`), talk (`session`).
 
 mod file;
 mod session;
-mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use tracing::Level;
 
 use crate::log::PluginLog;
 use crate::mechanism::{Spec, Started};
+use crate::private_copy::{CopyError, Kind, private_copy};
 
 /// Why a shared library was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -57,22 +57,9 @@ pub enum LibraryError {
     /// It was built to abort when it panics, which would end the host.
     #[error("the library was built with `panic = \"abort\"`, so a panic in it would end the host")]
     PanicAborts,
-    /// The private copy could not be made.
-    #[error("cannot keep a private copy in `{}`", directory.display())]
-    Copy {
-        /// Where.
-        directory: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The directory of the private copies belongs to somebody else or can be written by others.
-    #[error("`{}` cannot hold private copies: {why}", directory.display())]
-    CopiesNotPrivate {
-        /// Where.
-        directory: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
+    /// There is no private copy of it.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The operating system would not load it.
     #[error("the operating system will not load it: {what}")]
     Load {
@@ -113,9 +100,12 @@ pub(crate) fn copy_for_runner(spec: &Spec) -> Result<PathBuf, LibraryError> {
 }
 
 fn checked_copy(spec: &Spec, check: impl Fn(&[u8]) -> Result<(), LibraryError>) -> Result<PathBuf, LibraryError> {
-    let bytes = std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?;
+    let bytes = match spec.checked_bytes() {
+        Some(checked) => checked,
+        None => std::fs::read(&spec.entry).map_err(|source| LibraryError::Read { source })?.into(),
+    };
     check(&bytes)?;
-    store::private_copy(&spec.cache_dir, &bytes, &spec.entry)
+    Ok(private_copy(&spec.cache_dir, Kind::Library, &bytes, &spec.entry)?)
 }
 
 /// What takes the lines of a library.

@@ -17,7 +17,7 @@ use super::evidence::{Evidence, Overtime};
 use super::{output, usage};
 use crate::limits::{Limits, OnTimeout};
 use crate::log::PluginLog;
-use crate::mechanism::{Exit, Spec};
+use crate::mechanism::{Checked, Exit, Spec};
 
 /// The private ends of a program's pipes.
 pub(crate) struct Pipes {
@@ -47,10 +47,14 @@ struct Runner {
 /// How the program of a plugin is run: with its arguments, its variables, and in its own directory.
 pub(crate) fn command(spec: &Spec) -> io::Result<Command> {
     // Relative to the host's directory, which is not the program's.
-    let program = std::path::absolute(&spec.entry)?;
-    let mut command = Command::new(&program);
+    let entry = std::path::absolute(&spec.entry)?;
+    let program = match &spec.checked {
+        Some(Checked::Copy(copy)) => std::path::absolute(copy)?,
+        Some(Checked::Bytes(_)) | None => entry.clone(),
+    };
+    let mut command = Command::new(program);
     command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value)));
-    if let Some(directory) = program.parent() {
+    if let Some(directory) = entry.parent() {
         command.current_dir(directory);
     }
     Ok(command)
@@ -230,6 +234,7 @@ pub(super) mod imp {
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::{Child, Command};
     use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::{Duration, Instant};
 
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
@@ -269,7 +274,7 @@ pub(super) mod imp {
         /// Starts a process in a group of its own, which nobody watches.
         pub(in super::super) fn spawn(command: &mut Command) -> io::Result<(Self, Group)> {
             // Its own group: what it starts ends with it, and a Ctrl-C at the host's terminal is the host's.
-            let child = command.process_group(0).spawn()?;
+            let child = in_peace(|| command.process_group(0).spawn())?;
             let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
             let group = Group(Arc::new(Mutex::new(leader)));
             Ok((Self { child, group: group.clone(), watched: None }, group))
@@ -291,6 +296,23 @@ pub(super) mod imp {
             match status {
                 Ok(status) => Exit { code: status.code(), signal: status.signal(), core_dumped: status.core_dumped() },
                 Err(_) => Exit::UNKNOWN,
+            }
+        }
+    }
+
+    /// Time in which whoever else was being started has let go of what this process wrote.
+    const BUSY: Duration = Duration::from_secs(5);
+
+    /// Spawns, and again while the program is open for writing. A copy that was just made may be: another thread
+    /// that spawned meanwhile has handed our open file to its child, until that child is a program of its own.
+    fn in_peace(mut spawn: impl FnMut() -> io::Result<Child>) -> io::Result<Child> {
+        let begun = Instant::now();
+        loop {
+            match spawn() {
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                spawned => return spawned,
             }
         }
     }

@@ -3,7 +3,6 @@
 //! Without limits of the operating system and without a profile there is no runner, and none is needed: the
 //! program is run as it is. With them, a runner that is missing is an error, never a reason to do without.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -124,7 +123,7 @@ pub(crate) fn confine(command: Command, spec: &Spec, sockets: Option<&Path>) -> 
     })?;
     let mut confined = Command::new(&runner);
     confined.arg(if spec.confine.library { "native" } else { "exec" }).arg(orders).arg("--");
-    confined.arg(reachable(command.get_program())).args(command.get_args());
+    confined.arg(command.get_program()).args(command.get_args());
     if let Some(current) = command.get_current_dir() {
         confined.current_dir(current);
     }
@@ -160,7 +159,7 @@ fn wanted(spec: &Spec) -> Option<&'static str> {
 fn orders(spec: &Spec, directory: Option<&Path>, sockets: Option<&Path>, program: &Path) -> Orders {
     let confine = &spec.confine;
     let mut read = confine.grants.read.clone();
-    read.extend(program.parent().filter(|_| !program.starts_with("/proc")).map(Path::to_owned));
+    read.extend(program.parent().map(Path::to_owned));
     read.extend(std::path::absolute(&confine.home).ok());
     let mut best_effort = confine.best_effort.clone();
     if usage::CAN_LOOK {
@@ -181,14 +180,6 @@ fn orders(spec: &Spec, directory: Option<&Path>, sockets: Option<&Path>, program
         cgroup: confine.cgroup.clone(),
         // It is spawned by the thread that waits for it (`child`).
         parent: Some(std::process::id()),
-    }
-}
-
-/// A descriptor of this process, by a name that the runner can use, too.
-fn reachable(program: &std::ffi::OsStr) -> OsString {
-    match Path::new(program).strip_prefix("/proc/self") {
-        Ok(rest) => Path::new("/proc").join(std::process::id().to_string()).join(rest).into(),
-        Err(_) => program.to_owned(),
     }
 }
 

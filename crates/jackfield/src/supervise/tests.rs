@@ -22,6 +22,7 @@ use crate::manifest::{Manifest, MechanismKind};
 use crate::mechanism::{self, About, Boxed, Inbound, Offered, Outbound, Session, Started, finish};
 use crate::plugin::{Identity, Plugin};
 use crate::quarantine::Quarantine;
+use crate::trust::Trusted;
 
 /// What the next start gives.
 #[derive(Clone, Debug)]
@@ -163,6 +164,7 @@ impl Starts {
             entry: "/nowhere/fake".into(),
             limits: Limits::default(),
             lifecycle: self.lifecycle.clone(),
+            trusted: Trusted::default(),
         }
     }
 }

@@ -287,6 +287,7 @@ mod tests {
         let spec = Spec {
             name: "math".to_owned(),
             entry: "math.wasm".into(),
+            checked: None,
             args: Vec::new(),
             env: Vec::new(),
             limits: Limits::default(),

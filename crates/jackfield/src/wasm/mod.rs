@@ -123,7 +123,10 @@ pub enum WasmError {
 pub(crate) async fn start(spec: Spec, runtime: &Handle) -> Result<Started, WasmError> {
     let spec = Arc::new(spec);
     let log = Arc::clone(&spec.log);
-    let bytes = read(&spec.entry, spec.limits.module_bytes_max, runtime).await?;
+    let bytes = match spec.checked_bytes() {
+        Some(checked) => checked,
+        None => read(&spec.entry, spec.limits.module_bytes_max, runtime).await?,
+    };
     let shape = shape(&bytes)?;
     let (engine, code) = code(&spec, &bytes, shape).await?;
     let mut plugin = kind::Plugin::link(&engine, code, &spec, &bytes)?;

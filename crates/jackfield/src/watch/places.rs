@@ -7,12 +7,13 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac_sha256::Hash;
+use sha2::{Digest as _, Sha256};
 
 use super::Signal;
 use super::events::Events;
 use super::settle::{Digest, Pace, Shape, Stamp};
 use crate::discover::{Discovery, directories, discover};
+use crate::trust::PluginsLock;
 
 /// Symbolic links that are followed on the way to one file, as on Linux.
 const LINKS_MAX: usize = 40;
@@ -120,7 +121,13 @@ impl Seen {
         }
         for found in &found {
             let source = found.source.path();
-            self.plugin(source, [source].into_iter().chain(found.manifest.files()), true);
+            // What vouches for it counts as its file, once it is there.
+            let lock = dirs.iter().find(|dir| source.starts_with(dir)).map(|dir| dir.join(PluginsLock::FILE));
+            let mut signature = found.manifest.entry.clone().into_os_string();
+            signature.push(".minisig");
+            let vouching: Vec<_> = lock.into_iter().chain([signature.into()]).filter(|file| file.is_file()).collect();
+            let files = [source].into_iter().chain(found.manifest.files());
+            self.plugin(source, files.chain(vouching.iter().map(PathBuf::as_path)), true);
         }
         for shadowed in &shadowed {
             self.plugin(&shadowed.path, [&*shadowed.path].into_iter(), true);
@@ -209,7 +216,7 @@ pub(super) fn is_held(plugin: &Path, shape: &Shape, written: &BTreeSet<PathBuf>)
 /// Reads a plugin's files: what they contain, and where they lie, so that a link that leads to another directory is
 /// another version even where the file is the same.
 pub(super) fn digest(shape: &Shape) -> Option<Digest> {
-    let mut hash = Hash::new();
+    let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     for (path, stamp) in &shape.files {
         let name = path.as_os_str().as_encoded_bytes();
@@ -225,7 +232,7 @@ pub(super) fn digest(shape: &Shape) -> Option<Digest> {
             }
         }
     }
-    Some(hash.finalize())
+    Some(hash.finalize().into())
 }
 
 #[cfg(unix)]

@@ -15,14 +15,14 @@ const STARTS: usize = 20;
 
 fn sha256(file: &Path) -> String {
     let bytes = fs::read(file).expect("a program");
-    hmac_sha256::Hash::hash(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    <sha2::Sha256 as sha2::Digest>::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_that_is_pinned_runs_and_no_other() {
     for language in languages() {
         let pin = format!("sha256 = {:?}", sha256(&program(language).expect("it is there")));
-        let plugins = Plugins::with(fixture(language).grpc(&pin).named("pinned"));
+        let plugins = Plugins::with(fixture(language).manifest(&pin).named("pinned"));
         let host = in_time(plugins.host()).await;
         let answer = in_time(client(&host, "pinned").version(Empty {})).await.expect("it runs");
         assert_eq!(answer.into_inner().version, 3);
@@ -35,7 +35,26 @@ async fn the_program_that_is_pinned_runs_and_no_other() {
         fs::remove_file(&file).expect("a file");
         fs::write(&file, changed).expect("a file");
         let host = in_time(plugins.host()).await;
-        says(&refused(&host, "pinned"), &["is not what the manifest pins: its SHA-256 is ", "the manifest says "]);
+        says(&refused(&host, "pinned"), &["is not what its manifest pins: its SHA-256 is ", "the manifest says "]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinned_program_runs_in_a_sandbox() {
+    for language in languages() {
+        let pin = format!("sha256 = {:?}", sha256(&program(language).expect("it is there")));
+        for profile in ["default", "strict"] {
+            let boxed = fixture(language).manifest(&pin).sandbox(&format!("profile = {profile:?}")).named("pinned");
+            let plugins = Plugins::with(boxed);
+            let host = in_time(plugins.host()).await;
+            let answer = in_time(client(&host, "pinned").version(Empty {})).await.expect("it runs");
+            assert_eq!(answer.into_inner().version, 3);
+            let info = host.plugin("pinned").expect("a plugin").info();
+            assert_eq!(info.trusted.to_string(), "pinned");
+            let fs = info.enforced.iter().find(|enforced| enforced.limit == "fs").expect("it is shut in");
+            says(&fs.to_string(), &[&format!("fs {profile} by landlock")]);
+            in_time(host.stop()).await;
+        }
     }
 }
 
@@ -44,7 +63,7 @@ async fn the_program_that_is_pinned_runs_and_no_other() {
 async fn a_file_that_is_replaced_meanwhile_is_not_run() {
     for language in languages() {
         let pin = format!("sha256 = {:?}", sha256(&program(language).expect("it is there")));
-        let plugins = Plugins::with(fixture(language).grpc(&pin).named("pinned"));
+        let plugins = Plugins::with(fixture(language).manifest(&pin).named("pinned"));
         let dir = plugins.path().join("pinned");
         let (good, entry) = (dir.join("good"), dir.join(format!("matrix-{language}")));
         fs::hard_link(&entry, &good).expect("a link");
@@ -76,7 +95,7 @@ async fn a_file_that_is_replaced_meanwhile_is_not_run() {
                     match host.plugin("pinned") {
                         Ok(_) => ran += 1,
                         Err(_) => {
-                            says(&refused(&host, "pinned"), &["is not what the manifest pins"]);
+                            says(&refused(&host, "pinned"), &["is not what its manifest pins"]);
                             not += 1;
                         }
                     }

@@ -55,9 +55,15 @@ fn scratch() -> PathBuf {
 /// Compiles `fixtures/c/<name>.c` into the shared library `to`.
 #[cfg(unix)]
 pub(crate) fn compile_c(name: &str, to: &Path) {
+    compile_c_with(name, &[], to);
+}
+
+/// [`compile_c`] with further arguments of the compiler.
+#[cfg(unix)]
+pub(crate) fn compile_c_with(name: &str, arguments: &[String], to: &Path) {
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]);
-    cc.arg(root().join("crates/jackfield-plugin/include")).arg("-o").arg(to);
+    cc.arg(root().join("crates/jackfield-plugin/include")).args(arguments).arg("-o").arg(to);
     cc.arg(root().join(format!("fixtures/c/{name}.c")));
     // Rust itself links with `cc`, so there is one where this test was built.
     let output = cc.output().expect("cc runs");

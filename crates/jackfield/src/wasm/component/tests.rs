@@ -114,6 +114,7 @@ fn spec() -> Spec {
     Spec {
         name: "greeter_x".to_owned(),
         entry: "greeter.wasm".into(),
+        checked: None,
         args: Vec::new(),
         env: Vec::new(),
         limits: Limits::default(),

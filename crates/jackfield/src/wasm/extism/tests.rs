@@ -102,6 +102,7 @@ pub(in super::super) fn spec() -> Spec {
     Spec {
         name: "p".to_owned(),
         entry: PathBuf::new(),
+        checked: None,
         args: Vec::new(),
         env: Vec::new(),
         limits: Limits::default(),
