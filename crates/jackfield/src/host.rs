@@ -566,6 +566,8 @@ pub struct HostBuilder {
     required: Vec<Capability>,
     confine: Policy,
     unmeasured: bool,
+    #[cfg(feature = "otel")]
+    spans: Option<crate::spans::Spans>,
     #[cfg(feature = "wasm")]
     functions: Vec<crate::host_function::HostFunction>,
 }
@@ -638,6 +640,14 @@ impl HostBuilder {
     #[must_use]
     pub fn metrics(mut self, metrics: bool) -> Self {
         self.unmeasured = !metrics;
+        self
+    }
+
+    /// Records a span for each call and for each step of a plugin's life, and takes those of plugins home. Default: none.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn spans(mut self, spans: crate::spans::Spans) -> Self {
+        self.spans = Some(spans);
         self
     }
 
@@ -717,6 +727,10 @@ impl HostBuilder {
             records: Arc::new(records),
             journal,
             meters: AllMeters::new(!self.unmeasured),
+            #[cfg(feature = "otel")]
+            spans: self.spans,
+            #[cfg(not(feature = "otel"))]
+            spans: None,
             #[cfg(feature = "wasm")]
             functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),

@@ -30,6 +30,8 @@ pub mod rfc3339;
 mod metrics;
 mod trace;
 
+mod spans;
+
 mod lifecycle;
 mod log;
 mod manifest;
@@ -124,6 +126,8 @@ pub use program::SandboxError;
 pub use quarantine::Quarantined;
 #[cfg(feature = "metrics")]
 pub use scrape::Metrics;
+#[cfg(feature = "otel")]
+pub use spans::{Sampling, SamplingError, Spans, SpansBuilder, SpansError};
 pub use state_dir::StateDir;
 pub use trace::{Traced, traced, traced_blocking};
 

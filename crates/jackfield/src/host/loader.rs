@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 use super::hash_of;
 use super::policy::Policy;
 use crate::discover::{Found, look_at};
-use crate::error::{FileError, LoadError, ReloadStep};
+use crate::error::{FileError, LoadError, ReloadStep, in_full};
 use crate::event::{Event, Records};
 use crate::journal::Journal;
 use crate::life::Rest;
@@ -24,6 +24,7 @@ use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec}
 use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Identity, Plugin, Shared};
 use crate::reload::{self, Starter};
+use crate::spans::{self, Recorder, Spans};
 use crate::supervise::Keeper;
 
 /// Starts plugins, and knows what all of them have in common.
@@ -38,6 +39,7 @@ pub(super) struct Loader {
     pub(super) records: Arc<Records>,
     pub(super) journal: Journal,
     pub(super) meters: AllMeters,
+    pub(super) spans: Option<Spans>,
     /// What plugins of Extism may be lent.
     #[cfg(feature = "wasm")]
     pub(super) functions: Arc<[crate::host_function::HostFunction]>,
@@ -54,7 +56,8 @@ impl Loader {
         let identity = loader.identity(&found);
         let (sender, commands) = mpsc::unbounded_channel();
         let shared = Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender);
-        let shared = Arc::new(shared.metered(loader.meters.of(&name)));
+        let recorder = loader.recorder(&name, identity.mechanism, 0);
+        let shared = Arc::new(shared.metered(loader.meters.of(&name)).recorded(Arc::clone(&recorder)));
         let starter: Arc<dyn Starter> = Arc::new(Arc::clone(loader));
         let records = Arc::clone(&loader.records);
         let mut keeper = Keeper::new(Arc::clone(&shared), commands, starter, records, source);
@@ -69,13 +72,16 @@ impl Loader {
         } else if let Some(quarantined) = quarantined {
             shared.transit(|life| life.quarantine(quarantined.reason));
         } else {
-            let first = loader.start(found, 1).await.map_err(|error| (ReloadStep::Start, error))?;
-            if let Err(failed) = reload::prove(None, &first).await {
-                first.close();
-                first.session.stop(true).await;
-                return Err(failed);
-            }
-            keeper.begin(first);
+            let loading = async {
+                let first = loader.start(found, 1).await.map_err(|error| (ReloadStep::Start, error))?;
+                if let Err(failed) = reload::prove(None, &first).await {
+                    first.close();
+                    first.session.stop(true).await;
+                    return Err(failed);
+                }
+                Ok(first)
+            };
+            keeper.begin(spans::step(&recorder, "plugin.load", loading, reload::in_a_word).await?);
         }
         loader.runtime.spawn(keeper.keep());
         Ok(Plugin { shared })
@@ -100,7 +106,23 @@ impl Loader {
         }
     }
 
+    fn recorder(&self, plugin: &str, mechanism: MechanismKind, generation: u64) -> Arc<Recorder> {
+        let (spans, meters) = (self.spans.clone(), self.meters.of(plugin));
+        Arc::new(Recorder::new(spans, plugin, mechanism.as_str(), generation, meters))
+    }
+
     async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
+        let recorder = self.recorder(&found.manifest.name, found.manifest.mechanism, number);
+        let started = self.start_as(found, number, Arc::clone(&recorder));
+        spans::step(&recorder, "plugin.start", started, |error| ("start", in_full(error))).await
+    }
+
+    async fn start_as(
+        self: &Arc<Self>,
+        found: Found,
+        number: u64,
+        recorder: Arc<Recorder>,
+    ) -> Result<Arc<Generation>, LoadError> {
         let _turn = Arc::clone(&self.turns).acquire_owned().await;
         let identity = self.identity(&found);
         let manifest = found.manifest;
@@ -132,7 +154,11 @@ impl Loader {
             },
             grpc: manifest.grpc.clone(),
             confine,
-            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone()).metered(&self.meters.of(&name))),
+            log: Arc::new(
+                PluginLog::with_tap(&name, number, self.lines.clone())
+                    .metered(&self.meters.of(&name))
+                    .recorded(Arc::clone(&recorder)),
+            ),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;
@@ -145,6 +171,7 @@ impl Loader {
         });
         match believed {
             Ok(about) => {
+                recorder.is_version(&about.version);
                 let leases = self.journal.leases(&name, shares_our_fate);
                 let hash = self.hash_later(&identity.entry);
                 Ok(Arc::new(Generation::new(number, identity, started, about, leases, hash)))
