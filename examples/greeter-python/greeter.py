@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """A Jackfield plugin without an SDK: one JSON message a line, in on stdin, out on stdout."""
 import json
+import os
 import sys
+import time
 
 out, sys.stdout = sys.stdout, sys.stderr  # stdout is the host's: a stray print() goes to its log
 
 HELLO = {
     "protocol": "1.0",
     "plugin": {"name": "greeter-python", "version": "1.0.0"},
+    "features": ["spans"],
     "capabilities": ["greeting@1", "batch@2", "polite@1"],
     "interfaces": ["demo:greeter/greeter@1.0.0"],
 }
@@ -28,8 +31,31 @@ def failed(code, message, data=None):
     return {"error": {"code": code, "message": message, "data": data}}
 
 
+spans_wanted = False
+
+
+def hello(params):
+    global spans_wanted  # a host that exports them says so
+    spans_wanted = "spans" in params.get("features", [])
+    return {"result": HELLO}
+
+
+def span(name, traceparent, begun, answer):
+    """Sends the span of a call home, before its answer."""
+    _, trace, parent, flags = traceparent.split("-")[:4]
+    if int(flags, 16) & 1:  # it is recorded
+        own = {"span": f"00-{trace}-{os.urandom(8).hex()}-01", "parent": parent, "name": name}
+        if "error" in answer:
+            own["error"] = "error" if answer["error"]["code"] > 0 else "refused"
+        send({"method": "jackfield/span", "params": {**own, "start": begun, "end": time.time_ns()}})
+
+
+def send(message):
+    print(json.dumps(message), file=out, flush=True)
+
+
 METHODS = {
-    "jackfield/hello": lambda params: {"result": HELLO},
+    "jackfield/hello": hello,
     "jackfield/ping": lambda params: {"result": None},
     "greeter.greet": greet,
 }
@@ -39,6 +65,10 @@ for line in sys.stdin.buffer:  # bytes, for JSON is UTF-8 whatever the locale sa
     if message["method"] == "jackfield/shutdown":
         break
     if "id" in message:  # a message without an id wants no answer
+        begun = time.time_ns()
         method = METHODS.get(message["method"], lambda params: failed(-32601, "no such method"))
-        answer = {"id": message["id"], **method(message.get("params", {}))}
-        print(json.dumps(answer), file=out, flush=True)
+        answer = method(message.get("params", {}))
+        traceparent = message.get("_meta", {}).get("traceparent")
+        if spans_wanted and traceparent:
+            span(message["method"], traceparent, begun, answer)
+        send({"id": message["id"], **answer})

@@ -1,6 +1,6 @@
-//! `cargo xtask bench observe`: what it costs that calls are measured, and how long a scrape takes.
+//! `cargo xtask bench observe`: what it costs that calls are measured and recorded, and how long a scrape takes.
 //!
-//! Hosts with and without metrics take turns at short batches of calls of the same native plugin. What is compared is a
+//! Hosts with and without metrics and spans take turns at short batches of calls of the same native plugin. What is compared is a
 //! tenth of the batches, the quickest ones: the difference is that of two clocks and two additions, and anything else
 //! that the machine does is larger.
 
@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use greeter_api::Greeter;
-use jackfield::{Host, HostBuilder};
+use jackfield::{Host, HostBuilder, Spans};
 use jackfield_bench::{ROUNDS, median, shown};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
 /// Batches of each host, and calls in each.
 const BATCHES: usize = 4_000;
@@ -62,6 +64,10 @@ fn call() -> Result<(), Box<dyn Error>> {
         row("native, metrics on", english())?,
         // Twice, so that the difference that is none is seen.
         row("native, metrics off, again", english().metrics(false))?,
+        // One call in a billion: the number of each new trace is looked at.
+        row("native, metrics on, spans sampled out", english().spans(spans("parentbased_traceidratio:0.000000001")?))?,
+        // The host's and the plugin's, to an exporter that takes them and does nothing.
+        row("native, metrics on, spans sampled", english().spans(spans("always_on")?))?,
     ];
     for _ in 0..BATCHES {
         for (_, batch, times) in &mut rows {
@@ -77,6 +83,23 @@ fn call() -> Result<(), Box<dyn Error>> {
     }
     println!("\nmore: p10 than the first row's. {BATCHES} batches of {CALLS} calls in turn.\n");
     Ok(())
+}
+
+/// Takes spans, and does nothing with them.
+#[derive(Debug)]
+struct Nowhere;
+
+impl SpanExporter for Nowhere {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        drop(std::hint::black_box(batch));
+        Ok(())
+    }
+}
+
+fn spans(sampler: &str) -> Result<Spans, Box<dyn Error>> {
+    // Room for those of a batch of calls: a span that finds none costs less.
+    let spans = Spans::builder().queue_spans_max(1 << 16).batch_delay(Duration::from_millis(5));
+    Ok(spans.sampling(sampler.parse()?).export(|| Ok::<_, std::io::Error>(Nowhere))?)
 }
 
 fn scrape() -> Result<(), Box<dyn Error>> {

@@ -34,6 +34,8 @@ mod running;
 mod session;
 #[cfg(unix)]
 mod socket;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod token;
 
 use std::io;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+#[cfg(feature = "otel")]
+use jackfield::Spans;
 use jackfield::{Address, Host, LogLevel};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -23,6 +25,10 @@ use crate::token::Token;
 
 /// Time for answers to reach whoever asked, once all plugins are stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Time for the last spans to reach a collector.
+#[cfg(feature = "otel")]
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(run: args::Run, place: Where, state_dir: Option<PathBuf>, verbose: u8) -> Result<Outcome> {
     if place.host.is_some() {
@@ -43,13 +49,21 @@ pub(crate) fn run(run: args::Run, place: Where, state_dir: Option<PathBuf>, verb
     };
     let settings = Settings::read(run.config.as_deref(), typed)?;
     let token = settings.check()?;
+    #[cfg(feature = "otel")]
+    let spans = crate::telemetry::spans()?;
+    #[cfg(not(feature = "otel"))]
+    let spans = None;
     output::log_of_service(settings.log_format, settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let done = runtime.block_on(live(settings, token));
+    let done = runtime.block_on(live(settings, token, spans));
     // What still runs is nobody's any more: a call that a native plugin does not end, say.
     runtime.shutdown_background();
     done
 }
+
+/// Without `otel` there are none.
+#[cfg(not(feature = "otel"))]
+type Spans = std::convert::Infallible;
 
 /// Files that are removed at the end.
 #[cfg(unix)]
@@ -58,7 +72,7 @@ type Sockets = Vec<crate::socket::Socket>;
 type Sockets = ();
 
 /// From the first listener to the last answer.
-async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
+async fn live(settings: Settings, token: Option<Token>, spans: Option<Spans>) -> Result<Outcome> {
     let mut signals = Signals::new()?;
     // First, since this is what may be wrong, and costs nothing.
     let (listeners, sockets) = listen(&settings.listen, token.as_ref()).await?;
@@ -72,7 +86,7 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
         });
     }
     let host = tokio::select! {
-        host = build(&settings) => host?,
+        host = build(&settings, spans.as_ref()) => host?,
         () = signals.end() => {
             drop(sockets);
             return Ok(Outcome::Done);
@@ -101,6 +115,7 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
         if tokio::time::timeout(LAST_ANSWERS, answered).await.is_err() {
             tracing::warn!("somebody did not take their answer within {LAST_ANSWERS:?}");
         }
+        last_spans(spans).await;
     };
     tokio::select! {
         () = in_order => tracing::info!("ended"),
@@ -112,12 +127,31 @@ async fn live(settings: Settings, token: Option<Token>) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn build(settings: &Settings) -> Result<Host> {
+/// Exports what is recorded by now, unless the collector takes too long.
+async fn last_spans(spans: Option<Spans>) {
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans
+        && tokio::time::timeout(LAST_SPANS, spans.flush()).await.is_err()
+    {
+        tracing::warn!("the last spans were not exported within {LAST_SPANS:?}");
+    }
+    #[cfg(not(feature = "otel"))]
+    let _ = spans;
+}
+
+async fn build(settings: &Settings, spans: Option<&Spans>) -> Result<Host> {
     let builder = settings.plugins.iter().fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
     let builder = trusting(builder, &settings.trust);
     let builder = builder.limits(settings.limits.clone()).lifecycle(settings.lifecycle.clone());
     #[cfg(feature = "metrics")]
     let builder = builder.native_histograms(settings.native_histograms);
+    #[cfg(feature = "otel")]
+    let builder = match spans {
+        Some(spans) => builder.spans(spans.clone()),
+        None => builder,
+    };
+    #[cfg(not(feature = "otel"))]
+    let _ = spans;
     #[cfg(feature = "watch")]
     let builder = builder.watch(settings.watch);
     #[cfg(not(feature = "watch"))]

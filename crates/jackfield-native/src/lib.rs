@@ -31,6 +31,17 @@ pub fn libraries_loaded() -> usize {
 /// Takes the lines that a library logs, with their `jf_level`. Called from any of its threads.
 pub type Log = dyn Fn(i32, &str) + Send + Sync;
 
+/// Takes the spans that a library records, as JSON. Called from any of its threads.
+pub type Spans = dyn Fn(&[u8]) + Send + Sync;
+
+/// What a library is lent.
+pub struct Lent {
+    /// Where its lines go.
+    pub log: Box<Log>,
+    /// Where its spans go, if anybody wants them.
+    pub spans: Option<Box<Spans>>,
+}
+
 /// Why a library is no plugin, once its code runs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,8 +88,8 @@ pub struct Registration {
 
 /// Loads the library at `path`, which must be a checked, private copy, and lets it register.
 ///
-/// The library is never unloaded, and `log` lives as long.
-pub fn load(path: &Path, log: Box<Log>) -> Result<Registered, NativeError> {
+/// The library is never unloaded, and what it is lent lives as long.
+pub fn load(path: &Path, lent: Lent) -> Result<Registered, NativeError> {
     let failed = |error: &dyn std::fmt::Display| NativeError::Load { what: error.to_string() };
     // SAFETY: `open` runs the library's initialisers. That they behave is what whoever puts a native
     // plugin into a plugin directory vouches for; the file itself was checked.
@@ -95,7 +106,8 @@ pub fn load(path: &Path, log: Box<Log>) -> Result<Registered, NativeError> {
         size: size_of::<Host>() as u32,
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
-        context: Box::into_raw(Box::new(log)).cast(),
+        span: lent.spans.is_some().then_some(host_span as unsafe extern "C" fn(*mut c_void, Str)),
+        context: Box::into_raw(Box::new(lent)).cast(),
         log: Some(host_log),
     }));
     let collected = Mutex::new(Collected::default());
@@ -233,12 +245,22 @@ unsafe extern "C" fn sink_write(context: *mut c_void, bytes: Str) -> i32 {
 
 /// `jf_host.log`, `[any-thread]`.
 unsafe extern "C" fn host_log(context: *mut c_void, level: i32, message: Str) {
-    // SAFETY: `context` is the `Box<Log>` that `load` leaked into the table.
-    let log = unsafe { &*context.cast::<Box<Log>>() };
+    // SAFETY: `context` is the `Lent` that `load` leaked into the table.
+    let lent = unsafe { &*context.cast::<Lent>() };
     // SAFETY: the plugin promises `len` readable bytes at `data` while it calls this.
     let message = String::from_utf8_lossy(unsafe { message.bytes() });
     // A subscriber of the application's may panic, which must not run through the plugin's frames.
-    let _ = catch_unwind(AssertUnwindSafe(|| log(level, &message)));
+    let _ = catch_unwind(AssertUnwindSafe(|| (lent.log)(level, &message)));
+}
+
+/// `jf_host.span`, `[any-thread]`.
+unsafe extern "C" fn host_span(context: *mut c_void, json: Str) {
+    // SAFETY: `context` is the `Lent` that `load` leaked into the table.
+    let lent = unsafe { &*context.cast::<Lent>() };
+    let Some(spans) = &lent.spans else { return };
+    // SAFETY: the plugin promises `len` readable bytes at `data` while it calls this.
+    let json = unsafe { json.bytes() };
+    let _ = catch_unwind(AssertUnwindSafe(|| spans(json)));
 }
 
 /// `jf_registry.about`, while `register` runs.

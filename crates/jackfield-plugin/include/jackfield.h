@@ -74,7 +74,7 @@ extern "C" {
 /* Version of this ABI. Different majors do not understand each other; a higher minor has longer
  * tables. docs/protocol.md lists what each version added. */
 #define JF_ABI_MAJOR 1
-#define JF_ABI_MINOR 0
+#define JF_ABI_MINOR 1
 
 /* Whether the table behind a pointer is long enough to have the member: JF_HAS(host, jf_host, log). */
 #define JF_HAS(table, type, member) \
@@ -132,6 +132,11 @@ typedef struct jf_host {
     /* [any-thread] Writes a line to the host's log, under the plugin's name. The text is UTF-8
      * without a line end; it is copied. Any other level counts as JF_LOG_INFO. Never null. */
     void (*log)(void *context, jf_level level, jf_str message);
+    /* [any-thread] Since ABI 1.1, see JF_HAS. Takes a span home that is over: the JSON object that
+     * docs/protocol.md describes under `jackfield/span`; it is copied. Only of a call whose
+     * `traceparent` ends in an odd digit, and before that call returns. Null where nobody wants
+     * spans. */
+    void (*span)(void *context, jf_str json);
 } jf_host;
 
 /* How a call went: what `call` returns. Any other value breaks the protocol. */
@@ -175,6 +180,8 @@ typedef struct jf_call {
     uint64_t deadline_us;
     /* W3C `traceparent` of the caller, or empty. */
     jf_str traceparent;
+    /* Since ABI 1.1, see JF_HAS. W3C `tracestate` of the caller, or empty. */
+    jf_str tracestate;
 } jf_call;
 
 /* Where a call writes its answer. It belongs to the host, so no allocator crosses the border;
@@ -344,8 +351,8 @@ JF_EXPORT int32_t jackfield_register(const jf_host *host, const jf_registry *reg
 JF_STATIC_ASSERT(sizeof(jf_header) == 88, "a compiler pads the header");
 #if UINTPTR_MAX == UINT64_MAX
 JF_STATIC_ASSERT(sizeof(jf_str) == 16, "unexpected layout");
-JF_STATIC_ASSERT(sizeof(jf_host) == 24, "unexpected layout");
-JF_STATIC_ASSERT(sizeof(jf_call) == 72, "unexpected layout");
+JF_STATIC_ASSERT(sizeof(jf_host) == 32, "unexpected layout");
+JF_STATIC_ASSERT(sizeof(jf_call) == 88, "unexpected layout");
 JF_STATIC_ASSERT(sizeof(jf_sink) == 24, "unexpected layout");
 JF_STATIC_ASSERT(sizeof(jf_about) == 56, "unexpected layout");
 JF_STATIC_ASSERT(sizeof(jf_interface) == 64, "unexpected layout");

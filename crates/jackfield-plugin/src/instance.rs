@@ -9,10 +9,11 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock};
 
-use jackfield_protocol::dispatch::{Dispatched, Incoming};
-use jackfield_protocol::{Interface, InterfaceError};
+use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
+use jackfield_protocol::{Interface, InterfaceError, Status};
 
 use crate::log::{Level, log};
+use crate::trace::Serving;
 
 /// What `export!` makes of a crate. Its fields are for generated code.
 #[derive(Debug)]
@@ -48,6 +49,45 @@ pub(crate) enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    /// The status of a call that did not go well, as the host will name it.
+    #[inline]
+    fn error(&self) -> Option<&'static str> {
+        Some(match self {
+            Outcome::Dispatched(dispatched) => return error_of(dispatched),
+            Outcome::Panicked(_) => Status::Panicked.as_str(),
+            Outcome::Stopped => Status::Unavailable.as_str(),
+        })
+    }
+}
+
+/// [`Outcome::error`], where nothing can be caught.
+#[inline]
+pub(crate) fn error_of(dispatched: &Dispatched) -> Option<&'static str> {
+    match dispatched {
+        Dispatched::Ok => None,
+        Dispatched::OwnError => Some(Status::Error.as_str()),
+        Dispatched::Unimplemented | Dispatched::BadArguments(_) | Dispatched::Failed(_) => {
+            Some(Status::Refused.as_str())
+        }
+    }
+}
+
+/// `greeter.greet`: the function of a call, for people.
+pub(crate) fn function_name(export: &Export, interface: usize, call: &Incoming<'_>) -> String {
+    let described = export.interfaces.get(interface).and_then(|described| described().ok());
+    let function = match call.function {
+        Called::Name(name) => Some(name.to_owned()),
+        Called::Position(at) => {
+            described.and_then(|described| described.functions.get(at)).map(|function| function.name.clone())
+        }
+    };
+    match (described, function) {
+        (Some(described), Some(function)) => format!("{}.{function}", described.id.name),
+        _ => "_OTHER".to_owned(),
+    }
+}
+
 /// An instance that is served to a host.
 pub(crate) struct Served {
     export: &'static Export,
@@ -73,9 +113,10 @@ impl Served {
         // wait for a call of the old one that takes its time.
         let current = self.instance.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(instance) = current else { return Outcome::Stopped };
+        let span = Serving::begin(|| function_name(self.export, interface, &call));
         // AssertUnwindSafe: the instance is not used again after a panic, it is made anew, and the
         // answer is thrown away below.
-        match catch_unwind(AssertUnwindSafe(|| instance.dispatch(interface, call, answer))) {
+        let outcome = match catch_unwind(AssertUnwindSafe(|| instance.dispatch(interface, call, answer))) {
             Ok(dispatched) => {
                 let_go(instance);
                 Outcome::Dispatched(dispatched)
@@ -87,7 +128,9 @@ impl Served {
                 let_go(instance);
                 Outcome::Panicked(message)
             }
-        }
+        };
+        span.end(outcome.error());
+        outcome
     }
 
     /// Drops the instance, once its calls are over.

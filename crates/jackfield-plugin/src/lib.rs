@@ -79,6 +79,13 @@
 //! one as long as plugins with it may be running. What is exported is a copy, since the plugin that exported
 //! goes on serving when the reload fails.
 //!
+//! # Spans
+//!
+//! A call whose trace is recorded has a span around the author's function, without a line of the author's, and
+//! [`span()`] makes more within it. They go home with the answer, and the host exports them: a plugin needs no exporter. One
+//! that has its own makes its spans within [`trace_context`]. A call that is not recorded costs a look at a
+//! thread-local.
+//!
 //! # In WebAssembly
 //!
 //! A panic is logged and ends the instance, for nothing can be caught there; the host makes a new
@@ -107,7 +114,7 @@ pub use jackfield_protocol::TraceContext;
 pub use jackfield_protocol::Type;
 pub use jackfield_protocol::life::{Life, StateSnapshot};
 pub use log::{Level, log};
-pub use trace::trace_context;
+pub use trace::{Span, span, trace_context, trace_state};
 
 /// What generated code refers to, and what a plugin without the macros would use.
 pub use jackfield_protocol as protocol;

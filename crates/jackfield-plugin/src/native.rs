@@ -19,7 +19,7 @@ use jackfield_protocol::{Encoding, TraceContext};
 
 use crate::instance::{Export, Outcome, Served, interfaces, panic_message};
 use crate::log::{Level, send_to};
-use crate::trace::within;
+use crate::trace::{Carried, take_spans, within};
 
 /// What `jackfield_register` does: says who the plugin is and adds its interfaces. 0, or why not.
 ///
@@ -27,11 +27,16 @@ use crate::trace::within;
 /// `host` and `registry` are tables as `jackfield.h` describes them: `host` lives as long as the
 /// process, `registry` as long as this call.
 pub unsafe fn register(export: &'static Export, host: *const Host, registry: *const Registry) -> i32 {
-    // SAFETY: the caller passes a table that lives as long as the process, or null.
-    let host = unsafe { host.as_ref() };
+    const NONE: Host =
+        Host { size: 0, abi_major: 0, abi_minor: 0, context: std::ptr::null_mut(), log: None, span: None };
+    if host.is_null() {
+        return status::FAILED;
+    }
+    // SAFETY: the caller passes a table that lives as long as the process.
+    let host = unsafe { whole(host, NONE) };
     // SAFETY: the caller passes a table that lives while this runs, or null.
     let registry = unsafe { registry.as_ref() };
-    let (Some(host), Some(registry)) = (host, registry) else { return status::FAILED };
+    let Some(registry) = registry else { return status::FAILED };
     let known = host.abi_major == ABI_MAJOR
         && host.size as usize >= size_1_0::HOST
         && registry.size as usize >= size_1_0::REGISTRY;
@@ -40,8 +45,9 @@ pub unsafe fn register(export: &'static Export, host: *const Host, registry: *co
     }
     let lent = Lent { context: host.context, log: host.log };
     send_to(move |level, message| lent.log(level, message));
+    let spans = host.span.map(|take| Spans { context: host.context, take });
     // AssertUnwindSafe: nothing of this call is looked at again after a panic.
-    match catch_unwind(AssertUnwindSafe(|| add(export, registry))) {
+    match catch_unwind(AssertUnwindSafe(|| add(export, registry, spans))) {
         Ok(status) => status,
         Err(payload) => {
             crate::log(Level::Error, &format!("panic while registering: {}", panic_message(&*payload)));
@@ -70,13 +76,49 @@ impl Lent {
     }
 }
 
+/// Where the host takes spans.
+#[derive(Clone, Copy)]
+struct Spans {
+    context: *mut c_void,
+    take: unsafe extern "C" fn(*mut c_void, Str),
+}
+
+impl Spans {
+    /// Sends the spans of the present call home.
+    fn send(self) {
+        for span in take_spans() {
+            let json = span.to_json();
+            // SAFETY: the host's own function and context, which live as long as the process; the text is valid while
+            // it runs, and copied.
+            unsafe { (self.take)(self.context, Str::of(&json)) };
+        }
+    }
+}
+
+/// A table of the other side's, which may be of another minor version: what that one lacks is as in `lacking`.
+///
+/// # Safety
+/// `table` must be readable for as many bytes as the `u32` at its start says.
+unsafe fn whole<T: Copy>(table: *const T, lacking: T) -> T {
+    // SAFETY: every table begins with its size.
+    let size = unsafe { table.cast::<u32>().read() } as usize;
+    let mut whole = lacking;
+    let to = std::ptr::from_mut(&mut whole).cast::<u8>();
+    // SAFETY: both are readable, or writable, for that long, and do not overlap. A member is there or not: the sizes of
+    // tables are the ends of members.
+    unsafe { std::ptr::copy_nonoverlapping(table.cast::<u8>(), to, size.min(size_of::<T>())) };
+    whole
+}
+
 /// One interface as the host sees it. Never freed.
 struct Entry {
     served: Arc<Served>,
     interface: usize,
+    /// Of the host that it was added for: a library that is loaded again has another.
+    spans: Option<Spans>,
 }
 
-fn add(export: &'static Export, registry: &Registry) -> i32 {
+fn add(export: &'static Export, registry: &Registry, spans: Option<Spans>) -> i32 {
     let (Some(about), Some(add)) = (registry.about, registry.add) else { return status::FAILED };
     let described = match interfaces(export) {
         Ok(described) => described,
@@ -102,7 +144,7 @@ fn add(export: &'static Export, registry: &Registry) -> i32 {
     for (position, interface) in described.into_iter().enumerate() {
         let id = interface.id.to_string();
         let description = serde_json::to_string(interface).unwrap_or_default();
-        let entry = Box::leak(Box::new(Entry { served: Arc::clone(&served), interface: position }));
+        let entry = Box::leak(Box::new(Entry { served: Arc::clone(&served), interface: position, spans }));
         let table = Table {
             size: size_of::<Table>() as u32,
             flags: TABLE_ANY_THREAD | TABLE_BINARY,
@@ -134,8 +176,19 @@ const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 unsafe extern "C" fn call(state: *mut c_void, call: *const Call, sink: *const Sink) -> i32 {
     // SAFETY: `state` is the leaked `Entry` that was put beside this function in the table.
     let entry = unsafe { &*state.cast::<Entry>() };
+    const NONE: Call = Call {
+        size: 0,
+        encoding: 0,
+        function: Str::EMPTY,
+        index: NO_INDEX,
+        reserved: 0,
+        arguments: Str::EMPTY,
+        deadline_us: 0,
+        traceparent: Str::EMPTY,
+        tracestate: Str::EMPTY,
+    };
     // SAFETY: the host passes a table that lives while this call runs.
-    let call = unsafe { &*call };
+    let call = unsafe { whole(call, NONE) };
     // SAFETY: as above.
     let sink = unsafe { &*sink };
     // SAFETY: the host promises that the arguments are valid while this call runs.
@@ -150,9 +203,20 @@ unsafe extern "C" fn call(state: *mut c_void, call: *const Call, sink: *const Si
     };
     let mut answer = SCRATCH.try_with(Cell::take).unwrap_or_default();
     // SAFETY: as above, for the trace context.
-    let trace = TraceContext::parse(unsafe { call.traceparent.bytes() });
-    let outcome =
-        within(trace, || entry.served.call(entry.interface, Incoming { function, encoding, arguments }, &mut answer));
+    let context = TraceContext::parse(unsafe { call.traceparent.bytes() });
+    let mut carried = Carried { context, ..Carried::default() };
+    if context.is_some() {
+        // SAFETY: as above, for its state.
+        carried.state = String::from_utf8_lossy(unsafe { call.tracestate.bytes() }).into_owned();
+        carried.home = entry.spans.is_some();
+    }
+    let outcome = within(carried, || {
+        let outcome = entry.served.call(entry.interface, Incoming { function, encoding, arguments }, &mut answer);
+        if let Some(spans) = entry.spans {
+            spans.send();
+        }
+        outcome
+    });
     let (status, text) = match outcome {
         Outcome::Dispatched(Dispatched::Ok) => (status::OK, None),
         Outcome::Dispatched(Dispatched::OwnError) => (status::OWN_ERROR, None),
@@ -211,6 +275,7 @@ mod tests {
                 }
                 Some(3) => {
                     let trace = crate::trace_context().map_or_else(|| "none".to_owned(), |trace| trace.to_string());
+                    let trace = trace + &crate::trace_state();
                     answer.extend_from_slice(trace.as_bytes());
                     Dispatched::Ok
                 }
@@ -242,6 +307,7 @@ mod tests {
         tables: Vec<Table>,
         ids: Vec<String>,
         log: Vec<String>,
+        spans: Vec<String>,
     }
 
     fn text(text: Str) -> String {
@@ -273,10 +339,21 @@ mod tests {
         heard(context).log.push(text(message));
     }
 
+    unsafe extern "C" fn span(context: *mut c_void, json: Str) {
+        heard(context).spans.push(text(json));
+    }
+
     fn register_with(export: &'static Export) -> (i32, &'static Mutex<Heard>) {
         let heard: &'static Mutex<Heard> = Box::leak(Box::default());
         let context: *mut c_void = from_ref(heard).cast_mut().cast();
-        let host = Host { size: size_of::<Host>() as u32, abi_major: 1, abi_minor: 0, context, log: Some(log) };
+        let host = Host {
+            size: size_of::<Host>() as u32,
+            abi_major: 1,
+            abi_minor: 1,
+            context,
+            log: Some(log),
+            span: Some(span),
+        };
         let registry =
             Registry { size: size_of::<Registry>() as u32, reserved: 0, context, about: Some(about), add: Some(add) };
         let host = Box::leak(Box::new(host));
@@ -325,6 +402,7 @@ mod tests {
             arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: NO_DEADLINE,
             traceparent: Str::of(traceparent),
+            tracestate: Str::of("a=b"),
         };
         let function = table.call.expect("a table has a call");
         // SAFETY: the state is the table's, and call and sink live while the plugin runs.
@@ -360,10 +438,44 @@ mod tests {
         const SPAN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let (_, heard) = register_with(&EXPORT);
         let table = heard.lock().expect("unharmed").tables[0];
-        assert_eq!(make_call_in(SPAN, &table, "trace", b"", 100), (status::OK, SPAN.to_owned()));
+        let (ended, trace) = make_call_in(SPAN, &table, "trace", b"", 100);
+        // In a span of its own, within that of the caller.
+        assert_eq!((ended, &trace[..36], &trace[52..]), (status::OK, &SPAN[..36], "-01a=b"));
+        assert_ne!(trace[..55], *SPAN);
         assert_eq!(make_call(&table, "trace", b"", 100), (status::OK, "none".to_owned()));
         assert_eq!(make_call_in(SPAN, &table, "panic", b"", 1000).0, status::PANICKED);
         assert_eq!(make_call_in("nonsense", &table, "trace", b"", 100), (status::OK, "none".to_owned()));
+        // Nobody records it: then it is handed on as it came.
+        let unsampled = SPAN.replace("-01", "-00");
+        assert_eq!(make_call_in(&unsampled, &table, "trace", b"", 100), (status::OK, unsampled.clone() + "a=b"));
+    }
+
+    #[test]
+    fn the_span_of_a_call_is_home_when_the_call_ends() {
+        const SPAN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for _ in 0..2 {
+            let (_, heard) = register_with(&EXPORT);
+            let table = heard.lock().expect("unharmed").tables[0];
+            assert_eq!(make_call_in(SPAN, &table, "panic", b"", 1000).0, status::PANICKED);
+            let spans = heard.lock().expect("unharmed").spans.clone();
+            let [span] = &spans[..] else { panic!("{spans:?}") };
+            assert!(span.contains(r#""name":"rascal.panic""#) && span.contains(r#""error":"panicked""#), "{span}");
+            assert!(span.contains(r#""parent":"00f067aa0ba902b7""#), "{span}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_an_older_version_is_understood() {
+        const NONE: Host =
+            Host { size: 0, abi_major: 0, abi_minor: 0, context: std::ptr::null_mut(), log: None, span: None };
+        let mut older = vec![0; size_1_0::HOST];
+        older[..4].copy_from_slice(&u32::try_from(size_1_0::HOST).expect("small").to_ne_bytes());
+        older[4..6].copy_from_slice(&1u16.to_ne_bytes());
+        // Aligned as a table is, and not a byte longer.
+        let boxed: Box<[u64]> = older.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        // SAFETY: it is as long as it says.
+        let read = unsafe { whole(boxed.as_ptr().cast::<Host>(), NONE) };
+        assert_eq!((read.size as usize, read.abi_major, read.span.is_none()), (size_1_0::HOST, 1, true));
     }
 
     #[test]

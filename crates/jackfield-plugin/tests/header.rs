@@ -92,11 +92,13 @@ impl Facts {
         }
         table!(jf_str is Str { data, len });
         table!(jf_header is Header { magic, size, abi_major, abi_minor, flags, reserved, target, sdk });
-        table!(jf_host is Host { size, abi_major, abi_minor, context, log });
+        table!(jf_host is Host { size, abi_major, abi_minor, context, log, span });
         table!(jf_registry is Registry { size, reserved, context, about, add });
         table!(jf_about is About { size, reserved, name, version, capabilities });
         table!(jf_interface is Table { size, flags, id, description, state, call, stop });
-        table!(jf_call is Call { size, encoding, function, index, reserved, arguments, deadline_us, traceparent });
+        table!(jf_call is Call {
+            size, encoding, function, index, reserved, arguments, deadline_us, traceparent, tracestate
+        });
         table!(jf_sink is Sink { size, reserved, context, write });
 
         macro_rules! constants {

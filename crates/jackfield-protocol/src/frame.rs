@@ -7,6 +7,7 @@
 //! Not here: reading. The host feeds it from tokio, the SDK from a blocking read.
 
 use crate::encoding::Encoding;
+use crate::trace::TraceContext;
 
 /// First byte of a frame.
 pub const MAGIC: u8 = 0xF5;
@@ -101,6 +102,16 @@ impl Header {
     pub const ENCODING: Encoding = Encoding::Binary;
 }
 
+/// The trace context of a frame: a `traceparent`, and its `tracestate` on a second line, which only goes to a plugin that
+/// offered [`SPANS`](crate::message::feature::SPANS).
+pub fn split_trace(trace: &[u8]) -> (Option<TraceContext>, &str) {
+    let (context, state) = match trace.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&trace[..end], &trace[end + 1..]),
+        None => (trace, &[][..]),
+    };
+    (TraceContext::parse(context), std::str::from_utf8(state).unwrap_or_default())
+}
+
 /// Something complete that came from the pipe.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
@@ -110,7 +121,7 @@ pub enum Piece<'a> {
     Frame {
         /// Its head.
         header: Header,
-        /// W3C `traceparent`, or empty.
+        /// W3C `traceparent`, or empty. See [`split_trace`].
         trace: &'a [u8],
         /// Its body.
         body: &'a [u8],

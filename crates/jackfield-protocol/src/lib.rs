@@ -28,6 +28,8 @@ pub mod native;
 pub mod protobuf;
 pub mod runner;
 mod trace;
+
+pub mod span;
 #[doc(hidden)]
 pub mod turns;
 

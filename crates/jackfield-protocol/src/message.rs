@@ -28,6 +28,8 @@ pub mod method {
     pub const SHUTDOWN: &str = "jackfield/shutdown";
     /// Plugin → host, notification: a line for the host's log. `{"level": "info", "message": "…"}`
     pub const LOG: &str = "jackfield/log";
+    /// Plugin → host, notification, if both offered [`feature::SPANS`]: a span that is over ([`crate::span`]).
+    pub const SPAN: &str = "jackfield/span";
 }
 
 /// Error codes. Those of JSON-RPC and ours lie in its reserved range, −32768 to −32000; every other
@@ -68,6 +70,8 @@ pub mod code {
 pub mod feature {
     /// Calls may travel as binary frames ([`crate::frame`]).
     pub const FRAMES: &str = "frames";
+    /// The host takes the plugin's spans home ([`super::method::SPAN`]).
+    pub const SPANS: &str = "spans";
 }
 
 /// `major.minor` of the protocol.

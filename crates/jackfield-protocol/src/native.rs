@@ -11,7 +11,7 @@ use std::ffi::c_void;
 /// Major version of the ABI. Different majors do not understand each other.
 pub const ABI_MAJOR: u16 = 1;
 /// Minor version of the ABI. A higher one has longer tables.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 
 /// Exported function that a host calls once on each load: `jf_register_fn`.
 pub const REGISTER_SYMBOL: &str = "jackfield_register";
@@ -190,6 +190,9 @@ pub struct Host {
     pub context: *mut c_void,
     /// `[any-thread]` A line for the host's log; the text is copied.
     pub log: Option<unsafe extern "C" fn(context: *mut c_void, level: i32, message: Str)>,
+    /// `[any-thread]` Since ABI 1.1: a span that is over, as the JSON of [`crate::span`], which is copied. To be called
+    /// before the call ends that the span belongs to. Null where nobody wants spans.
+    pub span: Option<unsafe extern "C" fn(context: *mut c_void, json: Str)>,
 }
 
 /// `jf_registry`: where a library adds what it is and what it offers, while `register` runs.
@@ -269,6 +272,8 @@ pub struct Call {
     pub deadline_us: u64,
     /// W3C `traceparent`, or empty.
     pub traceparent: Str,
+    /// Since ABI 1.1: W3C `tracestate`, or empty.
+    pub tracestate: Str,
 }
 
 /// No position.

@@ -1,7 +1,6 @@
 //! W3C trace context: which span of whose trace a call is made in. As text it is a `traceparent`.
 //!
-//! Not here: spans themselves. A context is handed on as it came, so that whoever records spans on either side of the
-//! border has one trace.
+//! Not here: spans themselves (`span.rs`).
 
 use std::fmt;
 use std::ops::Deref;
@@ -85,7 +84,7 @@ impl FromStr for TraceContext {
     }
 }
 
-fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     // Capital letters are not allowed.
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -99,7 +98,7 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn write_hex(bytes: &[u8], to: &mut [u8]) {
+pub(crate) fn write_hex(bytes: &[u8], to: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (byte, pair) in bytes.iter().zip(to.as_chunks_mut::<2>().0) {
         *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];

@@ -28,6 +28,7 @@ use crate::lifecycle::Retry;
 use crate::mechanism::{Arguments, FunctionName, Inbound, MethodInfo, Offered, Outbound};
 use crate::metrics::{Begun, Series};
 use crate::plugin::{Door, Generation, Lease, Plugin, Shared};
+use crate::spans::Span;
 use crate::trace;
 
 /// A plugin as the trait it offers: `Client<dyn Greeter>` has the methods of `Greeter`, async.
@@ -280,8 +281,16 @@ impl PluginCaller {
 
     /// A call that the plugin was asked is over.
     #[inline]
-    fn took(&self, function: usize, begun: Begun) {
-        self.series[function].took_in(&self.shared.meters, begun, trace::current());
+    fn took(&self, function: usize, begun: Begun, span: &Span, status: Status) {
+        self.series[function].took_in(&self.shared.meters, begun, span.context());
+        span.end(&self.series[function], status);
+    }
+
+    /// [`PluginCaller::fail`], of a call that no generation was to answer and that has no span yet.
+    #[cold]
+    fn fail_at_once(&self, function: usize, cause: Cause) -> Failure {
+        self.shared.recorder.begin().end(&self.series[function], cause.status());
+        self.fail(None, function, cause)
     }
 
     /// Matches the interface with a generation of the plugin.
@@ -297,30 +306,32 @@ impl PluginCaller {
     fn make(&self, bound: &Binding, lease: Lease<&Arc<Generation>>, outgoing: &Outgoing<'_>) -> Reply {
         let function = outgoing.function;
         if let Err(pause) = self.shared.breaker.admits(Instant::now) {
-            return Reply::Ready(Err(self.fail(None, function, broken(pause))));
+            return Reply::Ready(Err(self.fail_at_once(function, broken(pause))));
         }
         if bound.functions[function].as_ref().is_some_and(|function| function.again) {
             return self.make_twice(lease.for_later(), outgoing);
         }
         let begun = self.shared.meters.begin();
-        match self.send(bound, &lease, outgoing) {
+        let span = self.shared.recorder.begin();
+        span.at(lease.log.recorder());
+        match self.send(bound, &lease, outgoing, &span) {
             Inbound::Now(Ok(answer)) => {
-                self.took(function, begun);
+                self.took(function, begun, &span, answered(&answer));
                 // Before the answer is moved: what it was written with has reached memory by then.
                 drop(lease);
                 Reply::Ready(Ok(answer))
             }
             Inbound::Now(Err(cause)) => {
-                self.took(function, begun);
+                self.took(function, begun, &span, cause.status());
                 Reply::Ready(Err(self.fail(Some(&lease), function, cause)))
             }
             Inbound::Later(later) => {
                 let lease = lease.for_later();
                 let name = self.name(function);
-                let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun);
+                let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun, span);
                 Reply::Later(Box::pin(async move {
                     let answer = later.await;
-                    unanswered.over();
+                    unanswered.over(answer.as_ref().map_or_else(Cause::status, answered));
                     // Before the hold is given back: whoever waits for that wants to know of this.
                     let answer = answer.map_err(|cause| unanswered.failure(&lease, &name, cause));
                     drop(lease);
@@ -359,21 +370,22 @@ impl PluginCaller {
         let function = outgoing.function;
         let mut arguments = Vec::new();
         if let Err(error) = (outgoing.arguments)(Encoding::Json, &mut arguments) {
-            return Reply::Ready(Err(self.fail(None, function, Cause::Refused { why: error.to_string() })));
+            return Reply::Ready(Err(self.fail_at_once(function, Cause::Refused { why: error.to_string() })));
         }
         let timeout = self.wanted.options.timeout.unwrap_or_else(|| self.shared.limits().call_timeout);
         let Some(this) = self.this.upgrade() else {
             // Whoever calls holds it.
-            return Reply::Ready(Err(self.fail(None, function, Cause::Cancelled)));
+            return Reply::Ready(Err(self.fail_at_once(function, Cause::Cancelled)));
         };
         let begun = self.shared.meters.begin();
-        let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun);
-        let made = make(this, Kept { function, arguments, timeout, trace: trace::current() });
+        let span = self.shared.recorder.begin();
+        let made = make(this, Kept { function, arguments, timeout, span: span.clone() });
+        let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun, span);
         Reply::Later(Box::pin(InRuntime::new(self.shared.runtime.clone(), async move {
             // The whole of it, and not its flag alone.
             let unanswered = &mut unanswered;
             let answer = made.await;
-            unanswered.over();
+            unanswered.over(answer.as_ref().map_or_else(Failure::status, answered));
             answer
         })))
     }
@@ -397,13 +409,14 @@ impl PluginCaller {
         let Some(function) = &bound.functions[call.function] else {
             return Err(Cause::Unimplemented { hint: String::new() });
         };
+        call.span.at(lease.log.recorder());
         let inbound = lease.session.call(Outbound {
             interface: bound.interface,
             function: &function.name,
             encoding: Encoding::Json,
             arguments: Arguments::Encoded(call.arguments.clone().into()),
             timeout: call.timeout,
-            trace: call.trace,
+            trace: call.span.context(),
             blocking: false,
         });
         match inbound {
@@ -412,7 +425,7 @@ impl PluginCaller {
         }
     }
 
-    fn send(&self, bound: &Binding, generation: &Generation, outgoing: &Outgoing<'_>) -> Inbound {
+    fn send(&self, bound: &Binding, generation: &Generation, outgoing: &Outgoing<'_>, span: &Span) -> Inbound {
         let Some(function) = &bound.functions[outgoing.function] else {
             return Inbound::Now(Err(Cause::Unimplemented { hint: String::new() }));
         };
@@ -433,7 +446,7 @@ impl PluginCaller {
             encoding: bound.encoding,
             arguments,
             timeout: timeout_of(generation, &self.wanted.options),
-            trace: trace::current(),
+            trace: span.context(),
             blocking: outgoing.blocking,
         })
     }
@@ -447,7 +460,7 @@ struct Kept {
     arguments: Vec<u8>,
     /// Time for it.
     timeout: Duration,
-    trace: Option<TraceContext>,
+    span: Span,
 }
 
 fn broken(pause: Duration) -> Cause {
@@ -470,7 +483,7 @@ impl Caller for PluginCaller {
             };
             match anew {
                 Ok(anew) => bound = Guard::from_inner(anew),
-                Err(cause) => return Reply::Ready(Err(self.fail(None, outgoing.function, cause))),
+                Err(cause) => return Reply::Ready(Err(self.fail_at_once(outgoing.function, cause))),
             }
         }
     }
@@ -527,19 +540,20 @@ struct Unanswered {
     shared: Arc<Shared>,
     series: Arc<Series>,
     begun: Begun,
-    trace: Option<TraceContext>,
+    span: Span,
     over: bool,
 }
 
 impl Unanswered {
-    fn new(shared: &Arc<Shared>, series: &Arc<Series>, begun: Begun) -> Self {
-        Self { shared: Arc::clone(shared), series: Arc::clone(series), begun, trace: trace::current(), over: false }
+    fn new(shared: &Arc<Shared>, series: &Arc<Series>, begun: Begun, span: Span) -> Self {
+        Self { shared: Arc::clone(shared), series: Arc::clone(series), begun, span, over: false }
     }
 
-    /// It has ended.
-    fn over(&mut self) {
+    /// It has ended like this.
+    fn over(&mut self, status: Status) {
         self.over = true;
-        self.series.took_in(&self.shared.meters, self.begun, self.trace);
+        self.series.took_in(&self.shared.meters, self.begun, self.span.context());
+        self.span.end(&self.series, status);
     }
 
     fn failure(&self, lease: &Lease, function: &str, cause: Cause) -> Failure {
@@ -550,10 +564,16 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.over {
-            self.over();
+            self.over(Status::Cancelled);
             self.shared.record(&self.series, Status::Cancelled);
         }
     }
+}
+
+/// How a call ended that was answered.
+#[inline]
+fn answered(answer: &Answer) -> Status {
+    if answer.ok { Status::Ok } else { Status::Error }
 }
 
 /// Calls a function by name, with JSON.
@@ -563,25 +583,27 @@ async fn call_dynamic(
     function: &str,
     arguments: Value,
 ) -> Result<Value, CallError<Value>> {
-    let fail = |lease: Option<&Lease>, cause: Cause| {
-        CallError::Failed(shared.failure(lease.map(|lease| &**lease), function, cause))
+    // Of a call that the plugin is not asked.
+    let fail = |cause: Cause| {
+        shared.recorder.begin().end(&shared.meters.named(function), cause.status());
+        CallError::Failed(shared.failure(None, function, cause))
     };
     let lease = match shared.lease() {
         Ok(lease) => lease,
         Err(_) => {
             let timeout = options.timeout.unwrap_or_else(|| shared.limits().call_timeout);
-            shared.lease_in_time(timeout).await.map_err(|cause| fail(None, cause))?
+            shared.lease_in_time(timeout).await.map_err(fail)?
         }
     };
-    shared.breaker.admits(Instant::now).map_err(|pause| fail(None, broken(pause)))?;
+    shared.breaker.admits(Instant::now).map_err(|pause| fail(broken(pause)))?;
     let timeout = timeout_of(&lease, options);
     let found = match find(&lease, function) {
         Ok(found) => found,
         Err(cause) => {
             return match exchange::find(&lease.about, function) {
                 Some(method) => exchange::one(shared, lease, timeout, function, method, arguments).await,
-                None if lease.about.interfaces.is_empty() => Err(fail(None, exchange::unknown(&lease.about, function))),
-                None => Err(fail(None, cause)),
+                None if lease.about.interfaces.is_empty() => Err(fail(exchange::unknown(&lease.about, function))),
+                None => Err(fail(cause)),
             };
         }
     };
@@ -591,9 +613,16 @@ async fn call_dynamic(
         Some(_) => shared.meters.method(&method),
         None => shared.meters.named(&method),
     };
-    let mut unanswered = Unanswered::new(shared, &series, shared.meters.begin());
-    let answer = ask_found(&lease, found, &arguments, timeout).await;
-    unanswered.over();
+    let (begun, span) = (shared.meters.begin(), shared.recorder.begin());
+    span.at(lease.log.recorder());
+    let context = span.context();
+    let mut unanswered = Unanswered::new(shared, &series, begun, span);
+    let answer = ask_found(&lease, found, &arguments, timeout, context).await;
+    unanswered.over(match &answer {
+        Ok(Ok(_)) => Status::Ok,
+        Ok(Err(_)) => Status::Error,
+        Err(cause) => cause.status(),
+    });
     match answer {
         Ok(Ok(value)) => {
             shared.answered(&series, true);
@@ -615,7 +644,10 @@ pub(crate) async fn ask(
     arguments: &Value,
     timeout: Duration,
 ) -> Result<Result<Value, Value>, Cause> {
-    ask_found(generation, find(generation, function)?, arguments, timeout).await
+    let context = trace::current();
+    // What it records of this is within the step that it is asked for.
+    let _asked = generation.log.recorder().ask(context);
+    ask_found(generation, find(generation, function)?, arguments, timeout, context).await
 }
 
 async fn ask_found(
@@ -623,6 +655,7 @@ async fn ask_found(
     found: Found<'_>,
     arguments: &Value,
     timeout: Duration,
+    trace: Option<TraceContext>,
 ) -> Result<Result<Value, Value>, Cause> {
     let described = found.offered.description.clone();
     let known = described.as_deref().and_then(|interface| Some((interface, interface.function(&found.function)?.1)));
@@ -643,7 +676,7 @@ async fn ask_found(
         encoding: Encoding::Json,
         arguments: Arguments::Encoded(encoded),
         timeout,
-        trace: trace::current(),
+        trace,
         blocking: false,
     });
     let answer = match inbound {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::mechanism::{About, Exchange, Messages, MethodInfo, Told};
 use crate::metrics::{Begun, Series};
 use crate::plugin::{Lease, Shared};
+use crate::spans::Span;
 
 /// The messages that a plugin answers with, one after the other. Dropped before the last, it cancels the call.
 pub struct ValueStream {
@@ -22,6 +23,7 @@ pub struct ValueStream {
     shared: Arc<Shared>,
     series: Arc<Series>,
     begun: Begun,
+    span: Span,
     over: bool,
     /// Held until the end: the session must not be stopped meanwhile.
     lease: Lease,
@@ -34,8 +36,11 @@ impl ValueStream {
             return None;
         }
         let next = self.messages.next().await;
-        if !matches!(next, Some(Ok(_))) {
-            self.end();
+        match &next {
+            Some(Ok(_)) => {}
+            None => self.end(Status::Ok),
+            Some(Err(Told::Own(_))) => self.end(Status::Error),
+            Some(Err(Told::Failed(cause))) => self.end(cause.status()),
         }
         match next {
             Some(Ok(value)) => Some(Ok(value)),
@@ -56,9 +61,10 @@ impl ValueStream {
 }
 
 impl ValueStream {
-    fn end(&mut self) {
+    fn end(&mut self, status: Status) {
         self.over = true;
-        self.series.took(&self.shared.meters, self.begun);
+        self.series.took_in(&self.shared.meters, self.begun, self.span.context());
+        self.span.end(&self.series, status);
     }
 }
 
@@ -71,7 +77,7 @@ impl fmt::Debug for ValueStream {
 impl Drop for ValueStream {
     fn drop(&mut self) {
         if !self.over {
-            self.end();
+            self.end(Status::Cancelled);
             self.shared.record(&self.series, Status::Cancelled);
         }
     }
@@ -145,12 +151,17 @@ pub(crate) fn begin(
         let service = &lease.about.services[service];
         shared.meters.method(&format!("{}/{}", service.name, service.methods[method].name))
     };
-    let begun = shared.meters.begin();
-    let made = lease.session.exchange(Exchange { service, method, messages, timeout });
-    let failed = |cause| CallError::Failed(shared.failure_of(Some(&lease), &series, written, cause));
+    let (begun, span) = (shared.meters.begin(), shared.recorder.begin());
+    span.at(lease.log.recorder());
+    let trace = span.context();
+    let made = lease.session.exchange(Exchange { service, method, messages, timeout, trace });
+    let failed = |cause: Cause| {
+        span.end(&series, cause.status());
+        CallError::Failed(shared.failure_of(Some(&lease), &series, written, cause))
+    };
     let messages = made.map_err(failed)?;
     let (method, shared) = (written.to_owned(), Arc::clone(shared));
-    Ok(ValueStream { messages, method, shared, series, begun, over: false, lease })
+    Ok(ValueStream { messages, method, shared, series, begun, span, over: false, lease })
 }
 
 /// A call with one message, answered by one.

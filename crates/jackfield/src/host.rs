@@ -565,6 +565,8 @@ pub struct HostBuilder {
     trust: Trust,
     unmeasured: bool,
     native_histograms: bool,
+    #[cfg(feature = "otel")]
+    spans: Option<crate::spans::Spans>,
     #[cfg(feature = "wasm")]
     functions: Vec<crate::host_function::HostFunction>,
 }
@@ -651,6 +653,14 @@ impl HostBuilder {
         self
     }
 
+    /// Records a span for each call and for each step of a plugin's life, and takes those of plugins home. Default: none.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn spans(mut self, spans: crate::spans::Spans) -> Self {
+        self.spans = Some(spans);
+        self
+    }
+
     /// Where private copies of libraries are kept; made if it is missing, readable only for us.
     /// Default: `jackfield` in the user's cache directory.
     #[must_use]
@@ -730,6 +740,10 @@ impl HostBuilder {
             journal,
             meters: AllMeters::new(!self.unmeasured, self.native_histograms),
             hashes: Mutex::default(),
+            #[cfg(feature = "otel")]
+            spans: self.spans,
+            #[cfg(not(feature = "otel"))]
+            spans: None,
             #[cfg(feature = "wasm")]
             functions: self.functions.into(),
             lines: broadcast::Sender::new(LIVE_LINES_MAX),

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::frame::{HEADER_LEN, Header, MAGIC};
-use jackfield_protocol::message::{HelloAnswer, Offer, ProtocolVersion, code, write_error};
-use jackfield_protocol::{Encoding, InterfaceError, PROTOCOL};
+use jackfield_protocol::message::{HelloAnswer, Meta, Offer, ProtocolVersion, code, feature, write_error};
+use jackfield_protocol::{Encoding, InterfaceError, PROTOCOL, TraceContext};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::Level;
 
 use crate::log::level_named;
 use crate::mechanism::{About, Offered, answer};
+use crate::spans::Recorder;
+use crate::trace;
 
 /// Why an answer to `hello` is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -48,16 +50,37 @@ pub(crate) fn believe(answer: HelloAnswer, binary: bool) -> Result<About, Unbeli
     })
 }
 
-/// The parameters of a `log` notification; none if they are something else.
-pub(crate) fn log_line(params: Option<&RawValue>) -> Option<(Level, String)> {
+/// What a call has beside its arguments.
+pub(crate) fn meta(deadline_ms: u64, trace: Option<TraceContext>) -> Meta {
+    let state = trace.and_then(|_| trace::state()).map(|state| state.to_string());
+    let traceparent = trace.map(|trace| trace.to_string());
+    Meta { deadline_ms: Some(deadline_ms), traceparent, tracestate: state }
+}
+
+/// What is offered to a plugin: these, and to take its spans home, if anybody wants them.
+pub(crate) fn features(others: &[&str], recorder: &Recorder) -> Vec<String> {
+    let spans = recorder.takes_spans().then_some(feature::SPANS);
+    others.iter().copied().chain(spans).map(str::to_owned).collect()
+}
+
+/// Hands the line of a `log` notification to `take`; false if its parameters are something else.
+pub(crate) fn take_log_line(params: Option<&RawValue>, take: impl FnOnce(Level, &str)) -> bool {
     #[derive(Deserialize)]
     struct Line {
         #[serde(default)]
         level: String,
         message: String,
+        #[serde(default)]
+        traceparent: Option<String>,
     }
-    let Line { level, message } = serde_json::from_str(params?.get()).ok()?;
-    Some((level_named(&level), message))
+    let line = params.and_then(|params| serde_json::from_str(params.get()).ok());
+    let Some(Line { level, message, traceparent }) = line else { return false };
+    let taken = || take(level_named(&level), &message);
+    match traceparent.and_then(|trace| trace.parse().ok()) {
+        None => taken(),
+        Some(context) => trace::traced_blocking(context, taken),
+    }
+    true
 }
 
 /// The refusal of a plugin's request. It may ask its host one day; whoever asks today learns that nobody answers.

@@ -30,6 +30,8 @@ pub mod rfc3339;
 mod metrics;
 mod trace;
 
+mod spans;
+
 mod file_hash;
 mod lifecycle;
 mod log;
@@ -131,6 +133,8 @@ pub use program::SandboxError;
 pub use quarantine::Quarantined;
 #[cfg(feature = "metrics")]
 pub use scrape::Metrics;
+#[cfg(feature = "otel")]
+pub use spans::{Sampling, SamplingError, Spans, SpansBuilder, SpansError};
 pub use state_dir::StateDir;
 pub use trace::{Traced, traced, traced_blocking};
 pub use trust::{LockedPlugin, PluginsLock, TrustError, Trusted};

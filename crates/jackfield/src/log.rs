@@ -1,6 +1,7 @@
 //! What plugins print and log: levelled, kept for reports, and passed on to `tracing` and to whoever listens.
 //!
-//! Events have the target `jackfield::plugin` and the field `plugin`. Listeners have [`LogLine`]s from a channel
+//! Events have the target `jackfield::plugin` and the fields `plugin`, `version`, `generation`,
+//! and `trace_id` where that is known. Listeners have [`LogLine`]s from a channel
 //! that is bounded: one that is too slow loses the oldest lines, is told how many, and holds nobody up.
 //!
 //! Not here: whose lines they are and where the channel comes from (`host.rs`).
@@ -20,6 +21,8 @@ use tracing::Level;
 
 use crate::metrics::Meters;
 use crate::rfc3339;
+use crate::spans::Recorder;
+use crate::trace;
 
 /// Lines kept of a plugin's output, for reports.
 const TAIL_LINES_MAX: usize = 200;
@@ -128,6 +131,8 @@ pub(crate) struct PluginLog {
     live: Option<broadcast::Sender<LogLine>>,
     meters: Arc<Meters>,
     flow: Mutex<Flow>,
+    /// Where its spans go.
+    recorder: Arc<Recorder>,
 }
 
 /// How much of what a plugin writes is passed on.
@@ -176,8 +181,8 @@ struct Kept {
 impl PluginLog {
     /// The log of a plugin whose lines nobody listens to.
     pub(crate) fn new(plugin: &str) -> Self {
-        let (said, strays, death, meters, flow) = Default::default();
-        Self { plugin: plugin.to_owned(), generation: 1, said, strays, death, live: None, meters, flow }
+        let (said, strays, death, meters, flow, recorder) = Default::default();
+        Self { plugin: plugin.to_owned(), generation: 1, said, strays, death, live: None, meters, flow, recorder }
     }
 
     /// The log of a generation, whose lines also go to those who listen to `live`.
@@ -188,6 +193,16 @@ impl PluginLog {
     /// The same, whose lines are counted.
     pub(crate) fn metered(self, meters: &Arc<Meters>) -> Self {
         Self { meters: Arc::clone(meters), ..self }
+    }
+
+    /// The same, of a generation whose spans are recorded by this.
+    pub(crate) fn recorded(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder, ..self }
+    }
+
+    /// Where the spans of the generation go.
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// What is measured of the plugin.
@@ -289,14 +304,22 @@ impl PluginLog {
     }
 
     fn forward(&self, level: Level, line: &str) {
-        let plugin = &*self.plugin;
-        // tracing wants the level of an event at compile time.
+        let (plugin, version, generation) = (&*self.plugin, self.recorder.version(), self.generation);
+        // Of the call in which it was logged, where that is known.
+        let trace = trace::current().map(|context| context.to_string());
+        let trace_id = trace.as_deref().and_then(|trace| trace.get(3..35));
+        // tracing wants the level of an event at compile time, and its fields.
+        macro_rules! forward {
+            ($level:ident) => {
+                tracing::$level!(target: "jackfield::plugin", plugin, version, generation, trace_id, "{line}")
+            };
+        }
         match level {
-            Level::ERROR => tracing::error!(target: "jackfield::plugin", plugin, "{line}"),
-            Level::WARN => tracing::warn!(target: "jackfield::plugin", plugin, "{line}"),
-            Level::INFO => tracing::info!(target: "jackfield::plugin", plugin, "{line}"),
-            Level::DEBUG => tracing::debug!(target: "jackfield::plugin", plugin, "{line}"),
-            _ => tracing::trace!(target: "jackfield::plugin", plugin, "{line}"),
+            Level::ERROR => forward!(error),
+            Level::WARN => forward!(warn),
+            Level::INFO => forward!(info),
+            Level::DEBUG => forward!(debug),
+            _ => forward!(trace),
         }
     }
 }

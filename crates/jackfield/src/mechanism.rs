@@ -185,6 +185,8 @@ pub(crate) struct Exchange {
     pub(crate) messages: mpsc::Receiver<Value>,
     /// Time for each message of the answer.
     pub(crate) timeout: Duration,
+    /// The span it is made in.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What comes back of an [`Exchange`]. Dropping it cancels the call.

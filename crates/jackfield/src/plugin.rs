@@ -31,6 +31,7 @@ use crate::manifest::MechanismKind;
 use crate::mechanism::{About, Offered, ServiceInfo, Session, Started};
 use crate::metrics::{Meters, Series};
 use crate::observe::Calls;
+use crate::spans::Recorder;
 use crate::trust::Trusted;
 
 /// A handle on a loaded plugin. Cheap to clone; all clones are the same plugin.
@@ -200,6 +201,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) runtime: Handle,
     pub(crate) meters: Arc<Meters>,
+    /// Records what belongs to no generation.
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) breaker: Breaker,
     /// The generation that takes calls. Always that of the state, and here as well for those who call.
     current: ArcSwapOption<Generation>,
@@ -336,6 +339,7 @@ impl Shared {
             name,
             runtime,
             meters: Arc::default(),
+            recorder: Arc::default(),
             breaker,
             current: ArcSwapOption::empty(),
             life: Mutex::new(life),
@@ -350,6 +354,11 @@ impl Shared {
     /// The same, measured by these.
     pub(crate) fn metered(self, meters: Arc<Meters>) -> Self {
         Self { meters, ..self }
+    }
+
+    /// The same, whose spans are recorded by this.
+    pub(crate) fn recorded(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     // ---- For those who call ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::call::ask;
 use crate::discover::Found;
-use crate::error::{LoadError, ReloadStep};
+use crate::error::{LoadError, ReloadStep, in_full};
 use crate::lifecycle::ReloadSpec;
 use crate::mechanism::{About, Boxed};
 use crate::plugin::{Generation, Shared};
@@ -33,6 +33,11 @@ pub(crate) trait Starter: Send + Sync {
 
 /// A step that failed, and why.
 pub(crate) type Stopped = (ReloadStep, LoadError);
+
+/// What failed, in a word, and why.
+pub(crate) fn in_a_word((step, error): &Stopped) -> (&'static str, String) {
+    (step.as_str(), in_full(error))
+}
 
 /// Proves that `new` can take calls, in place of `old` if there is one.
 pub(crate) async fn prove(old: Option<&Generation>, new: &Generation) -> Result<(), Stopped> {

@@ -183,6 +183,7 @@ families! {
     LOG_LINES: Counter, "plugin_log_lines", None, "Lines that the plugin wrote, by level.";
     LOG_DROPPED: Counter, "plugin_log_lines_dropped", None, "Lines that were passed over, since the plugin wrote too many.";
     NOISE: Counter, "plugin_protocol_noise", None, "Lines on stdout that are no messages.";
+    TELEMETRY_DROPPED: Counter, "plugin_telemetry_dropped", None, "Spans of the plugin's calls, and of its own, that were not exported, by reason.";
     MEMORY: Gauge, "plugin_process_resident_memory_bytes", Some("bytes"), "Memory of the plugin's process.";
     CPU: Counter, "plugin_process_cpu_seconds", Some("seconds"), "Processor time that the plugin's processes have used.";
 }
@@ -285,6 +286,13 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
         for one in plugins {
             for (level, lines) in one.shared.meters.lines() {
                 samples.number(&[("plugin", one.name()), ("level", level)], lines.into());
+            }
+        }
+    });
+    page.family(&TELEMETRY_DROPPED, &mut |samples| {
+        for one in plugins {
+            for (reason, spans) in one.shared.meters.spans_lost() {
+                samples.number(&[("plugin", one.name()), ("reason", reason)], spans.into());
             }
         }
     });

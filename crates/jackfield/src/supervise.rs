@@ -28,6 +28,7 @@ use crate::plugin::{Command, Generation, Reloaded, Shared};
 use crate::quarantine::{Quarantined, lift_command};
 use crate::reload::{self, Starter};
 use crate::restarts::{Decision, End, Restarts};
+use crate::spans;
 
 /// Time for the callers of calls that a death ended to be told, before it is reported which they were.
 const LOST_GRACE: Duration = Duration::from_millis(200);
@@ -257,7 +258,7 @@ impl Keeper {
     /// Starts a plugin that does not run, because somebody wants it.
     async fn start_fresh(&mut self) -> Result<(), EnableError> {
         let plugin = self.core.shared.name.clone();
-        match self.start_now().await {
+        match self.start_now("plugin.load").await {
             None => Err(EnableError::Stopping { plugin }),
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
@@ -271,7 +272,7 @@ impl Keeper {
     /// Starts it again after it died. If it does not start, that is decided on as a death is.
     async fn start_again(&mut self) {
         self.core.restart_at = None;
-        let error = match self.start_now().await {
+        let error = match self.start_now("plugin.restart").await {
             Some(Ok(())) => {
                 self.core.shared.restarts.fetch_add(1, Ordering::Relaxed);
                 return;
@@ -291,11 +292,14 @@ impl Keeper {
         core.decide(decision, format!("it does not start again: {why}"), vec![why]);
     }
 
-    async fn start_now(&mut self) -> Option<Result<(), LoadError>> {
+    /// `span`: what it is, for who looks at spans.
+    async fn start_now(&mut self, span: &'static str) -> Option<Result<(), LoadError>> {
         let core = &mut self.core;
         let shared = Arc::clone(&core.shared);
         shared.transit(|life| life.start());
-        let started = self.inbox.unless_stopped(&shared, core.start_proven(None)).await;
+        let recorder = Arc::clone(&shared.recorder);
+        let started = spans::step(&recorder, span, core.start_proven(None), reload::in_a_word);
+        let started = self.inbox.unless_stopped(&shared, started).await;
         match started? {
             Ok(generation) => {
                 self.core.ready(generation);
@@ -335,7 +339,9 @@ impl Keeper {
                     core.shared.transit(|life| life.start());
                 }
                 let shared = Arc::clone(&core.shared);
-                match self.inbox.unless_stopped(&shared, core.replace(old.as_ref())).await {
+                let recorder = Arc::clone(&shared.recorder);
+                let replaced = spans::step(&recorder, "plugin.reload", core.replace(old.as_ref()), reload::in_a_word);
+                match self.inbox.unless_stopped(&shared, replaced).await {
                     None => Err(not_now()),
                     Some(Ok(new)) => Ok(Reloaded {
                         plugin: plugin.clone(),

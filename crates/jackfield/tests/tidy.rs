@@ -129,7 +129,8 @@ fn the_protocol_is_documented_in_its_present_versions() {
     let abi_version = format!("{}.{}", jackfield::protocol::native::ABI_MAJOR, jackfield::protocol::native::ABI_MINOR);
     assert!(protocol.contains(&format!("\n| {protocol_version} | ")), "protocol {protocol_version}");
     assert!(abi.contains(&format!("\n| {abi_version} | ")), "ABI {abi_version}");
-    for word in [method::HELLO, method::PING, method::CANCEL, method::SHUTDOWN, method::LOG, feature::FRAMES] {
+    let methods = [method::HELLO, method::PING, method::CANCEL, method::SHUTDOWN, method::LOG, method::SPAN];
+    for word in methods.into_iter().chain([feature::FRAMES, feature::SPANS]) {
         assert!(text.contains(word), "`{word}` is not documented");
     }
     for code in [

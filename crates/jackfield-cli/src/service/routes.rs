@@ -84,17 +84,23 @@ struct Call {
 }
 
 async fn call(State(entry): State<Entry>, Path(name): Path<String>, request: Request) -> Answer {
-    // One that is not valid is none, as the standard has it.
-    let trace = request.headers().get("traceparent").and_then(|trace| TraceContext::parse(trace.as_bytes()));
+    let trace = trace_of(&request);
+    let states = request.headers().get_all("tracestate").iter().filter_map(|state| state.to_str().ok());
+    let state = states.collect::<Vec<_>>().join(",");
     let Call { function, arguments, timeout } = read(request).await?;
     let arguments = arguments.map_or_else(|| Value::Object(Default::default()), |Exact(arguments)| arguments);
     let options = options(timeout.as_deref())?;
     let call = entry.service.own.call(&name, &function, arguments, &options);
     let said = match trace {
-        Some(trace) => traced(trace, call).await,
+        Some(trace) => traced(trace, call).with_state(&state).await,
         None => call.await,
     };
     Ok(answer(&said.map_err(fault)?))
+}
+
+/// The span that a request is made in. One that is not valid is none, as the standard has it.
+pub(super) fn trace_of(request: &Request) -> Option<TraceContext> {
+    TraceContext::parse(request.headers().get("traceparent")?.as_bytes())
 }
 
 async fn reload(State(entry): State<Entry>, Path(name): Path<String>) -> Answer {

@@ -8,11 +8,12 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use jackfield::traced_blocking;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::routes::{asked, fault, options};
+use super::routes::{asked, fault, options, trace_of};
 use super::{BODY_BYTES_MAX, Entry, FOLLOWERS_MAX, Service, busy};
 use crate::arguments::Exact;
 use crate::body::{Lines, Pieces, Piecewise};
@@ -32,7 +33,12 @@ pub(super) async fn stream(
     };
     let options = options(query.get("timeout").map(String::as_str))?;
     let (sender, messages) = mpsc::channel(16);
-    let mut answers = entry.service.own.stream(&name, function, messages, &options).map_err(fault)?;
+    let begin = || entry.service.own.stream(&name, function, messages, &options);
+    let mut answers = match trace_of(&request) {
+        Some(trace) => traced_blocking(trace, begin),
+        None => begin(),
+    }
+    .map_err(fault)?;
     let (broken, mut break_off) = oneshot::channel();
     let reading = tokio::spawn(async move {
         let mut lines = Lines::new(request.into_body(), BODY_BYTES_MAX);

@@ -61,6 +61,15 @@ impl Place {
         self.copy(&built().join(name), name);
     }
 
+    /// Puts a built plugin into the directory, under another name and with another manifest.
+    #[allow(dead_code, reason = "of the tests of traces")]
+    pub(crate) fn link_as(&self, name: &str, other: &str, manifest: impl FnOnce(String) -> String) {
+        self.copy(&built().join(name), other);
+        let file = self.path("plugins").join(other).join("plugin.toml");
+        let text = fs::read_to_string(&file).expect("it has a manifest");
+        fs::write(file, manifest(text)).expect("written");
+    }
+
     /// Puts a built fixture into the directory.
     pub(crate) fn fixture(&self, name: &str) {
         self.copy(&built().with_file_name("fixtures").join(name), name);
@@ -241,7 +250,12 @@ pub(crate) struct Service<'a> {
 
 impl<'a> Service<'a> {
     pub(crate) fn start(place: &'a Place) -> Self {
-        Self::started(place, &["run", "--plugins", "plugins", "--listen", "unix:host.sock"])
+        Self::start_in(place, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(place: &'a Place, variables: &[(&str, String)]) -> Self {
+        Self::started(place, &["run", "--plugins", "plugins", "--listen", "unix:host.sock"], variables)
     }
 
     /// With a configuration, to which plugins and the socket are added where it has none.
@@ -249,11 +263,12 @@ impl<'a> Service<'a> {
         let plugins = if configuration.contains("plugins =") { "" } else { "plugins = ['plugins']\n" };
         let listen = if configuration.contains("listen =") { "" } else { "listen = ['unix:host.sock']\n" };
         place.write("jackfield.toml", &format!("{plugins}{listen}{configuration}"));
-        Self::started(place, &[&["run"], words].concat())
+        Self::started(place, &[&["run"], words].concat(), &[])
     }
 
-    fn started(place: &'a Place, words: &[&str]) -> Self {
+    fn started(place: &'a Place, words: &[&str], variables: &[(&str, String)]) -> Self {
         let mut command = place.command(words);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stderr(Stdio::piped());
         let mut running = Running::new(command, |child| Box::new(child.stderr.take().expect("piped")));
         let line = running.line_with("listening at ");

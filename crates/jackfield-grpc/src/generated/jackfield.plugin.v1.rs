@@ -74,6 +74,15 @@ pub struct ChannelRequest {
     /// What is left of the call's time, in milliseconds; 0 if there is no limit.
     #[prost(uint32, tag = "7")]
     pub timeout_ms: u32,
+    /// W3C `traceparent` of the caller, or empty.
+    #[prost(string, tag = "8")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// W3C `tracestate` of the caller, or empty.
+    #[prost(string, tag = "9")]
+    pub tracestate: ::prost::alloc::string::String,
+    /// Whether the host takes spans of this call home.
+    #[prost(bool, tag = "10")]
+    pub spans: bool,
 }
 /// Nested message and enum types in `ChannelRequest`.
 pub mod channel_request {
@@ -131,6 +140,9 @@ pub struct ChannelResponse {
     /// What went wrong, with the others.
     #[prost(string, tag = "4")]
     pub message: ::prost::alloc::string::String,
+    /// Spans of the call, if the host takes them: JSON objects, as of `jackfield/span`.
+    #[prost(string, repeated, tag = "5")]
+    pub spans: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `ChannelResponse`.
 pub mod channel_response {

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use jackfield_protocol::call::Buffer;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
-use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
+use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter, split_trace};
 use jackfield_protocol::message::{self, Hello, Message, code, feature, method};
-use jackfield_protocol::{Encoding, Interface, PROTOCOL, TraceContext, nearest};
+use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
 
 use super::turns::{Turn, Turns};
 use crate::about::about;
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
-use crate::trace::within;
+use crate::trace::{Carried, take_spans, within};
 
 /// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -30,6 +30,8 @@ pub(crate) struct Session {
     input: Mutex<Input>,
     output: Mutex<Box<dyn Write + Send>>,
     frames: AtomicBool,
+    /// Whether the host takes spans.
+    spans: AtomicBool,
     turns: Turns<Work>,
 }
 
@@ -42,7 +44,7 @@ struct Input {
 /// A message, owned, so that the pipe can go to the next thread.
 enum Work {
     Line(Buffer),
-    Call { header: Header, trace: Option<TraceContext>, body: Buffer },
+    Call { header: Header, trace: Vec<u8>, body: Buffer },
 }
 
 impl Session {
@@ -61,6 +63,7 @@ impl Session {
             input: Mutex::new(Input { from: input, splitter, ended: false }),
             output: Mutex::new(output),
             frames: AtomicBool::new(false),
+            spans: AtomicBool::new(false),
             turns: Turns::new(export.workers),
         })
     }
@@ -122,7 +125,9 @@ impl Session {
     fn make(&self, work: &Work) {
         match work {
             Work::Line(line) => self.line(line),
-            Work::Call { header, trace, body } => within(*trace, || self.frame(*header, body)),
+            Work::Call { header, trace, body } => {
+                within(self.carried(trace), || self.frame(*header, body));
+            }
         }
     }
 
@@ -134,8 +139,10 @@ impl Session {
                     method::HELLO => self.hello(id, params),
                     method::PING => self.send(|out| message::write_answer(out, id, b"null")),
                     name => {
-                        let trace = meta.traceparent.and_then(|trace| trace.parse().ok());
-                        within(trace, || self.call(id, name, params));
+                        let context = meta.traceparent.and_then(|trace| trace.parse().ok());
+                        let state = meta.tracestate.unwrap_or_default();
+                        let home = self.spans.load(Ordering::Acquire);
+                        within(Carried { context, state, home }, || self.call(id, name, params));
                     }
                 }
             }
@@ -174,7 +181,8 @@ impl Session {
         }
         let frames = hello.features.iter().any(|offered| offered == feature::FRAMES);
         self.frames.store(frames, Ordering::Release);
-        let answer = about(self.export, &self.described, &[feature::FRAMES]);
+        self.spans.store(hello.features.iter().any(|offered| offered == feature::SPANS), Ordering::Release);
+        let answer = about(self.export, &self.described, &[feature::FRAMES, feature::SPANS]);
         match serde_json::to_vec(&answer) {
             Ok(answer) => self.send(|out| message::write_answer(out, id, &answer)),
             Err(error) => refuse(code::INTERNAL, error.to_string()),
@@ -196,6 +204,7 @@ impl Session {
                 self.served.call(interface, call, &mut answer)
             }
         };
+        self.send_spans();
         match outcome {
             Outcome::Dispatched(Dispatched::Ok) => self.send(|out| message::write_answer(out, id, &answer)),
             Outcome::Dispatched(Dispatched::OwnError) => {
@@ -216,7 +225,9 @@ impl Session {
             encoding: Header::ENCODING,
             arguments: body,
         };
-        let kind = match self.served.call(usize::from(header.interface), call, &mut answer) {
+        let outcome = self.served.call(usize::from(header.interface), call, &mut answer);
+        self.send_spans();
+        let kind = match outcome {
             Outcome::Dispatched(Dispatched::Ok) => Kind::Answer,
             Outcome::Dispatched(Dispatched::OwnError) => Kind::OwnError,
             failed => return self.fail(id, &format!("function {}", header.function), failed),
@@ -252,6 +263,27 @@ impl Session {
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
     }
 
+    /// What came with a frame: a `traceparent`, and behind it, on a line of its own, a `tracestate`.
+    fn carried(&self, trace: &[u8]) -> Carried {
+        if trace.is_empty() {
+            return Carried::default();
+        }
+        let (context, state) = split_trace(trace);
+        Carried { context, state: state.to_owned(), home: self.spans.load(Ordering::Acquire) }
+    }
+
+    /// Sends the spans of the present call home, before its answer: afterwards the host takes none of it.
+    fn send_spans(&self) {
+        let spans = take_spans();
+        if !spans.is_empty() {
+            self.send(|out| {
+                spans.iter().for_each(|span| {
+                    message::write_notification(out, method::SPAN, span.to_json().as_bytes());
+                });
+            });
+        }
+    }
+
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut out = Buffer::new();
         write(&mut out);
@@ -281,7 +313,7 @@ impl Input {
                     return Some(Work::Line(owned));
                 }
                 Some(Piece::Frame { header, trace, body }) => {
-                    let trace = TraceContext::parse(trace);
+                    let trace = trace.to_vec();
                     let mut owned = Buffer::new();
                     owned.extend_from_slice(body);
                     return Some(Work::Call { header, trace, body: owned });

@@ -65,6 +65,18 @@ macro_rules! __wasm_exports {
                 wasm::call(&$export, interface, function, encoding, at, len)
             }
 
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn jackfield_trace(trace_high: u64, trace_low: u64, span: u64, flags: u32) {
+                wasm::trace(trace_high, trace_low, span, flags)
+            }
+
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn jackfield_spans() -> u64 {
+                wasm::spans()
+            }
+
             #[allow(unsafe_code, clippy::too_many_arguments)]
             #[unsafe(no_mangle)]
             extern "C" fn jackfield_canonical_call(

@@ -24,6 +24,13 @@
 //! | `jackfield_alloc(len: i32) -> i32` | room for the arguments of a call, never 0; of at most 16 KiB, it stays until other room is asked for |
 //! | `jackfield_call(interface: i32, function: i32, encoding: i32, arguments: i32, len: i32) -> i64` | makes a call |
 //!
+//! Two more are for calls that are traced, and are called only then:
+//!
+//! | export | |
+//! |---|---|
+//! | `jackfield_trace(trace_high: i64, trace_low: i64, span: i64, flags: i32)` | before the call: its W3C context as numbers; of the flags, 1 is that it is recorded, 2 that the host takes spans |
+//! | `jackfield_spans() -> i64` | after it: its spans, the JSON objects of `jackfield/span`, a line each |
+//!
 //! An `i64` is `pointer << 32 | length`; `jackfield_about` gives 0 when the interfaces contradict
 //! themselves, and logs why. `interface` and `function` are positions in the descriptions, `encoding`
 //! is 0 for JSON and 1 for binary, `arguments` is what `jackfield_alloc` gave, `len` at most what it was
@@ -46,13 +53,15 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::sync::Once;
 
-use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::native::status;
+use jackfield_protocol::span::SpanRecord;
+use jackfield_protocol::{Encoding, TraceContext};
 
 use crate::about::about;
-use crate::instance::{Export, Instance, interfaces};
+use crate::instance::{Export, Instance, error_of, function_name, interfaces};
 use crate::log::{Level, log, send_to};
+use crate::trace::{Carried, Serving, take_spans, within};
 
 pub use component::{canonical_call, free, realloc};
 pub use extism::call as call_extism;
@@ -69,6 +78,9 @@ thread_local! {
     static ABOUT: OnceCell<Vec<u8>> = const { OnceCell::new() };
     static ARGUMENTS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static BLOCK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What the next call comes with.
+    static TRACE: Cell<Option<Carried>> = const { Cell::new(None) };
+    static SPANS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// `jackfield_about`.
@@ -143,8 +155,46 @@ pub fn call(export: &'static Export, interface: u32, function: u32, encoding: u3
     given
 }
 
+/// `jackfield_trace`.
+pub fn trace(high: u64, low: u64, span: u64, flags: u32) {
+    let trace_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    let context = TraceContext { trace_id, span_id: span.to_be_bytes(), sampled: flags & 1 == 1 };
+    TRACE.set(Some(Carried { context: Some(context), home: flags & 2 == 2, ..Carried::default() }));
+}
+
+/// `jackfield_spans`.
+pub fn spans() -> u64 {
+    let spans = SPANS.take();
+    let given = block(&spans);
+    SPANS.set(spans);
+    given
+}
+
 #[inline]
 fn dispatch(
+    export: &'static Export,
+    interface: u32,
+    function: u32,
+    encoding: Encoding,
+    arguments: &[u8],
+    answer: &mut Vec<u8>,
+) -> Dispatched {
+    match TRACE.take() {
+        None => dispatch_untraced(export, interface, function, encoding, arguments, answer),
+        Some(carried) => within(carried, || {
+            let call = Incoming { function: Called::Position(function as usize), encoding, arguments };
+            let span = Serving::begin(|| function_name(export, interface as usize, &call));
+            let dispatched = dispatch_untraced(export, interface, function, encoding, arguments, answer);
+            span.end(error_of(&dispatched));
+            let lines: Vec<_> = take_spans().iter().map(SpanRecord::to_json).collect();
+            SPANS.set(lines.join("\n").into_bytes());
+            dispatched
+        }),
+    }
+}
+
+#[inline]
+fn dispatch_untraced(
     export: &'static Export,
     interface: u32,
     function: u32,

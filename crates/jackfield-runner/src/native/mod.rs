@@ -32,7 +32,12 @@ fn serve(library: &Path) -> Result<(), String> {
     let output = Arc::new(session::Output::new(output));
     let log_to = Arc::clone(&output);
     let log = move |level: i32, text: &str| log_to.send(|line| log_line(line, level, text));
-    let registered = jackfield_native::load(library, Box::new(log)).map_err(|error| error.to_string())?;
+    let spans_to = Arc::clone(&output);
+    let lent = jackfield_native::Lent {
+        log: Box::new(log),
+        spans: Some(Box::new(move |json: &[u8]| spans_to.send_span(json))),
+    };
+    let registered = jackfield_native::load(library, lent).map_err(|error| error.to_string())?;
     session::Session::new(registered, output).map_err(|error| error.to_string())?.run(input);
     Ok(())
 }

@@ -16,6 +16,7 @@ use jackfield_protocol::call::Buffer;
 use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
 use jackfield_protocol::message::{self, Hello, HelloAnswer, Message, Meta, Offer, PluginName, code, feature, method};
 use jackfield_protocol::native::{Call, NO_DEADLINE, NO_INDEX, Str, status};
+use jackfield_protocol::span::SpanRecord;
 use jackfield_protocol::turns::{Turn, Turns};
 use jackfield_protocol::{Encoding, Interface, InterfaceId, PROTOCOL, nearest};
 
@@ -35,11 +36,24 @@ const WORKERS: usize = 64;
 const END_GRACE: Duration = Duration::from_secs(2);
 
 /// The pipe to the host.
-pub(super) struct Output(Mutex<File>);
+pub(super) struct Output {
+    to: Mutex<File>,
+    /// Whether the host takes spans.
+    spans: AtomicBool,
+}
 
 impl Output {
     pub(super) fn new(to: File) -> Self {
-        Self(Mutex::new(to))
+        Self { to: Mutex::new(to), spans: AtomicBool::new(false) }
+    }
+
+    /// Passes a span of the library's on, if the host wants it. What is no JSON on one line the host would take for noise.
+    pub(super) fn send_span(&self, json: &[u8]) {
+        if self.spans.load(Ordering::Acquire)
+            && let Ok(span) = SpanRecord::from_json(json)
+        {
+            self.send(|out| message::write_notification(out, method::SPAN, span.to_json().as_bytes()));
+        }
     }
 
     pub(super) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
@@ -50,7 +64,7 @@ impl Output {
 
     fn write(&self, bytes: &[u8]) {
         // Nobody reads any more: the end of our input comes next.
-        let _ = lock(&self.0).write_all(bytes);
+        let _ = lock(&self.to).write_all(bytes);
     }
 }
 
@@ -77,7 +91,7 @@ struct Input {
 /// A message, owned, so that the pipe can go to the next thread.
 enum Work {
     Line(Buffer),
-    Call { header: Header, body: Buffer },
+    Call { header: Header, trace: Vec<u8>, body: Buffer },
 }
 
 impl Session {
@@ -102,7 +116,10 @@ impl Session {
             protocol: PROTOCOL,
             plugin: PluginName { name, version },
             encodings: if binary { vec![Encoding::Json, Encoding::Binary] } else { vec![Encoding::Json] },
-            features: if binary { vec![feature::FRAMES.to_owned()] } else { Vec::new() },
+            features: match binary {
+                true => vec![feature::FRAMES.to_owned(), feature::SPANS.to_owned()],
+                false => vec![feature::SPANS.to_owned()],
+            },
             capabilities: capabilities.collect::<Result<_, _>>()?,
             interfaces: offers.collect(),
         };
@@ -178,7 +195,7 @@ impl Session {
     fn make(&self, work: &Work) {
         match work {
             Work::Line(line) => self.line(line),
-            Work::Call { header, body } => self.frame(*header, body),
+            Work::Call { header, trace, body } => self.frame(*header, trace, body),
         }
     }
 
@@ -213,6 +230,8 @@ impl Session {
             let why = format!("the host speaks protocol {}, this runner speaks {PROTOCOL}", hello.protocol);
             return refuse(code::UNSUPPORTED_PROTOCOL, why);
         }
+        let spans = hello.features.iter().any(|offered| offered == feature::SPANS);
+        self.output.spans.store(spans, Ordering::Release);
         match serde_json::to_vec(&self.about) {
             Ok(answer) => self.output.send(|out| message::write_answer(out, id, &answer)),
             Err(error) => refuse(code::INTERNAL, error.to_string()),
@@ -231,7 +250,8 @@ impl Session {
         let mut answer = Buffer::new();
         let deadline = meta.deadline_ms.map(|ms| ms.saturating_mul(1000));
         let arguments = if arguments.is_empty() { &b"{}"[..] } else { arguments };
-        let trace = meta.traceparent.as_deref().unwrap_or("");
+        let state = meta.tracestate.as_deref().unwrap_or_default();
+        let trace = Trace { parent: meta.traceparent.as_deref().unwrap_or_default(), state };
         match served.make(function, index, Encoding::Json, arguments, deadline, trace, &mut answer) {
             status::OK => self.output.send(|out| message::write_answer(out, id, &answer)),
             status::OWN_ERROR => {
@@ -243,8 +263,11 @@ impl Session {
     }
 
     /// A call in the binary encoding.
-    fn frame(&self, header: Header, body: &[u8]) {
+    fn frame(&self, header: Header, trace: &[u8], body: &[u8]) {
         let id = header.id;
+        let text = std::str::from_utf8(trace).unwrap_or_default();
+        let (parent, state) = text.split_once('\n').unwrap_or((text, ""));
+        let trace = Trace { parent, state };
         let unknown = || format!("function {} of interface {}", header.function, header.interface);
         let found = self.interfaces.get(usize::from(header.interface)).and_then(|served| {
             let function = served.description.as_ref()?.functions.get(usize::from(header.function))?;
@@ -255,7 +278,7 @@ impl Session {
         answer.resize(HEADER_LEN, 0);
         let deadline = (header.deadline_ms > 0).then(|| u64::from(header.deadline_ms) * 1000);
         let index = Some(u32::from(header.function));
-        let kind = match served.make(function, index, Header::ENCODING, body, deadline, "", &mut answer) {
+        let kind = match served.make(function, index, Header::ENCODING, body, deadline, trace, &mut answer) {
             status::OK => Kind::Answer,
             status::OWN_ERROR => Kind::OwnError,
             failed => return self.fail(id, function, failed, answer.get(HEADER_LEN..).unwrap_or_default()),
@@ -289,6 +312,13 @@ impl Session {
     }
 }
 
+/// The trace context of a call, as it came.
+#[derive(Clone, Copy)]
+struct Trace<'a> {
+    parent: &'a str,
+    state: &'a str,
+}
+
 impl Served {
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     fn make(
@@ -298,7 +328,7 @@ impl Served {
         encoding: Encoding,
         arguments: &[u8],
         deadline_us: Option<u64>,
-        trace: &str,
+        trace: Trace<'_>,
         answer: &mut Vec<u8>,
     ) -> i32 {
         let call = Call {
@@ -309,7 +339,8 @@ impl Served {
             reserved: 0,
             arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: deadline_us.unwrap_or(NO_DEADLINE),
-            traceparent: Str::of(trace),
+            traceparent: Str::of(trace.parent),
+            tracestate: Str::of(trace.state),
         };
         self.registration.call(&call, answer, ANSWER_BYTES_MAX)
     }
@@ -326,10 +357,11 @@ impl Input {
                     owned.extend_from_slice(line);
                     return Some(Work::Line(owned));
                 }
-                Some(Piece::Frame { header, body, .. }) => {
+                Some(Piece::Frame { header, trace, body }) => {
+                    let trace = trace.to_vec();
                     let mut owned = Buffer::new();
                     owned.extend_from_slice(body);
-                    return Some(Work::Call { header, body: owned });
+                    return Some(Work::Call { header, trace, body: owned });
                 }
                 Some(Piece::TooLong { bytes, .. }) => {
                     eprintln!("the host sent a message of {bytes} bytes, which is too long");

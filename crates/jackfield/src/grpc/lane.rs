@@ -31,6 +31,8 @@ use super::status::hint;
 use crate::mechanism::{self, Outbound, answer, finish};
 use crate::pending::{Answered, Pending};
 use crate::room::Taken;
+use crate::spans::Recorder;
+use crate::trace;
 
 /// Room for what a message has beside its value.
 const ENVELOPE_BYTES: usize = 4096;
@@ -45,16 +47,25 @@ pub(super) struct Lane {
     pending: Pending,
     next_id: AtomicU64,
     answer_bytes_max: usize,
+    /// Where the plugin's spans go.
+    recorder: Arc<Recorder>,
 }
 
 impl Lane {
     /// Opens the stream. What is sent before the plugin has taken it waits.
-    pub(super) fn open(channel: &Channel, answer_bytes_max: usize, end: End, runtime: &Handle) -> Arc<Self> {
+    pub(super) fn open(
+        channel: &Channel,
+        answer_bytes_max: usize,
+        recorder: Arc<Recorder>,
+        end: End,
+        runtime: &Handle,
+    ) -> Arc<Self> {
         // Not bounded here: each call has taken room before it is sent.
         let (opening, requests) = channel.with_sink();
         let pumped = Arc::clone(&requests);
         runtime.spawn(async move { pumped.pump().await });
-        let lane = Arc::new(Self { requests, pending: Pending::new(), next_id: AtomicU64::new(1), answer_bytes_max });
+        let (pending, next_id) = (Pending::new(), AtomicU64::new(1));
+        let lane = Arc::new(Self { requests, pending, next_id, answer_bytes_max, recorder });
         let client = PluginClient::new(opening)
             .max_encoding_message_size(usize::MAX)
             .max_decoding_message_size(answer_bytes_max.saturating_add(ENVELOPE_BYTES));
@@ -77,6 +88,9 @@ impl Lane {
             encoding: encoding.into(),
             arguments: Bytes::copy_from_slice(&outbound.arguments.bytes()),
             timeout_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            traceparent: outbound.trace.map(|trace| trace.to_string()).unwrap_or_default(),
+            tracestate: outbound.trace.and_then(|_| trace::state()).as_deref().unwrap_or_default().to_owned(),
+            spans: outbound.trace.is_some() && self.recorder.takes_spans(),
         }
     }
 
@@ -118,7 +132,8 @@ impl Lane {
     }
 
     fn take(&self, response: ChannelResponse) {
-        let ChannelResponse { id, outcome, value, message: why } = response;
+        let ChannelResponse { id, outcome, value, message: why, spans } = response;
+        spans.iter().for_each(|span| self.recorder.take(span.as_bytes()));
         let encoded = |ok: bool| {
             let mut bytes = Buffer::new();
             bytes.extend_from_slice(&value);

@@ -15,6 +15,7 @@
 //! `services`), end (`end`).
 
 mod about;
+mod carried;
 mod connect;
 mod end;
 mod lane;

@@ -21,6 +21,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
 use super::about::{self, Known};
+use super::carried::Carried;
 use super::connect::Connected;
 use super::end::{self, Over, Program};
 use super::lane::{self, Lane, Waiting};
@@ -35,6 +36,7 @@ use crate::mechanism::{
 };
 use crate::program::Overtime;
 use crate::room::{self, Room};
+use crate::spans::Recorder;
 
 pub(super) struct GrpcSession {
     about: About,
@@ -45,6 +47,8 @@ pub(super) struct GrpcSession {
     functions: Vec<Option<Arc<Service>>>,
     lane: Option<Arc<Lane>>,
     room: Arc<Room>,
+    /// Where the plugin's spans go.
+    recorder: Arc<Recorder>,
     over: Arc<mechanism::Over>,
     limits: Limits,
     answer_bytes_max: usize,
@@ -71,10 +75,12 @@ impl GrpcSession {
         let on_timeout = program.on_timeout(&limits);
         let over = Arc::new(watch::Sender::new(None));
         let room = Arc::new(Room::new(&limits).metered(log.meters()));
+        let recorder = Arc::clone(log.recorder());
         runtime.spawn(end::watch(&program, connected.channel.clone(), log, Arc::clone(&over)));
         let Known { about, services, functions, lane } = known;
         let end = || lane::End { over: Arc::clone(&over), kill: program.killer() };
-        let lane = lane.then(|| Lane::open(&connected.channel, answer_bytes_max, end(), runtime));
+        let open = || Lane::open(&connected.channel, answer_bytes_max, Arc::clone(&recorder), end(), runtime);
+        let lane = lane.then(open);
         Self {
             about,
             program,
@@ -84,6 +90,7 @@ impl GrpcSession {
             functions,
             lane,
             room,
+            recorder,
             over,
             limits,
             answer_bytes_max,
@@ -110,7 +117,7 @@ impl GrpcSession {
             message.clone(),
             self.answer_bytes_max,
             timeout,
-            outbound.trace,
+            Carried::of(outbound.trace, &self.recorder),
         );
         let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
         let service = Arc::clone(service);
@@ -213,13 +220,19 @@ impl Session for GrpcSession {
         let channel = self.connected.channel.clone();
         let answer_bytes_max = self.answer_bytes_max;
         let room = Arc::clone(&self.room);
+        let carried = Carried::of(exchange.trace, &self.recorder);
         let begun = async move {
             // A call of a service is one of the calls in flight, for as long as it streams.
             let held = room.take(0).await;
             let mut grpc = Grpc::new(channel).max_decoding_message_size(answer_bytes_max);
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-            let request = tonic::Request::new(outgoing.messages());
-            Ok::<_, Status>((grpc.streaming(request, path, codec).await?.into_inner(), held))
+            let mut request = tonic::Request::new(outgoing.messages());
+            carried.add_to(request.metadata_mut());
+            let answered = grpc.streaming(request, path, codec).await;
+            if let Err(status) = &answered {
+                carried.take_from(status.metadata());
+            }
+            Ok::<_, Status>((answered?.into_inner(), held))
         };
         Ok(Box::new(Answers {
             state: State::Beginning(Box::pin(begun)),
@@ -228,6 +241,7 @@ impl Session for GrpcSession {
             taken: Taken { message_bytes_max: answer_bytes_max, answer_bytes_max },
             over: self.over.subscribe(),
             runtime: self.runtime.clone(),
+            carried: Carried::of(exchange.trace, &self.recorder),
         }))
     }
 
@@ -316,6 +330,7 @@ struct Answers {
     taken: Taken,
     over: Over,
     runtime: Handle,
+    carried: Carried,
 }
 
 enum State {
@@ -332,7 +347,20 @@ impl Answers {
             self.state = State::Open(Box::new(begun?));
         }
         match &mut self.state {
-            State::Open(answers) => answers.0.message().await,
+            State::Open(answers) => {
+                let message = answers.0.message().await;
+                match &message {
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        // They have come with the end.
+                        if let Some(trailers) = answers.0.trailers().await? {
+                            self.carried.take_from(&trailers);
+                        }
+                    }
+                    Err(status) => self.carried.take_from(status.metadata()),
+                }
+                message
+            }
             _ => Ok(None),
         }
     }

@@ -9,14 +9,14 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use jackfield_grpc::channel::Channel;
 use jackfield_protocol::call::{Answer, Buffer, Cause};
 use jackfield_protocol::protobuf::ProtoSchema;
-use jackfield_protocol::{Encoding, Interface, TraceContext};
+use jackfield_protocol::{Encoding, Interface};
 use tonic::client::Grpc;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataValue;
 use tonic::{Request, Status};
 
 use super::GrpcError;
+use super::carried::Carried;
 
 /// An interface of a plugin, as its gRPC service.
 pub(super) struct Service {
@@ -72,17 +72,24 @@ pub(super) async fn call(
     message: Bytes,
     answer_bytes_max: usize,
     timeout: Duration,
-    trace: Option<TraceContext>,
+    carried: Carried,
 ) -> Result<Bytes, Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(taken_max(answer_bytes_max));
     let mut request = Request::new(message);
     request.set_timeout(timeout);
-    // Digits and dashes are always a value.
-    if let Some(trace) = trace.and_then(|trace| MetadataValue::try_from(&*trace.text()).ok()) {
-        request.metadata_mut().insert("traceparent", trace);
-    }
+    carried.add_to(request.metadata_mut());
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    Ok(grpc.unary(request, path, Encoded).await?.into_inner())
+    // What came behind the answer is among what came before it by now.
+    match grpc.unary(request, path, Encoded).await {
+        Ok(answer) => {
+            carried.take_from(answer.metadata());
+            Ok(answer.into_inner())
+        }
+        Err(status) => {
+            carried.take_from(status.metadata());
+            Err(status)
+        }
+    }
 }
 
 /// The largest message that is taken, for the largest answer: it has the answer's value in it.

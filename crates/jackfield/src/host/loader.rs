@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use super::policy::Policy;
 use crate::discover::{Found, look_at};
-use crate::error::{FileError, LoadError, ReloadStep};
+use crate::error::{FileError, LoadError, ReloadStep, in_full};
 use crate::event::{Event, Records};
 use crate::file_hash::{FileHash, hash_of};
 use crate::journal::Journal;
@@ -26,6 +26,7 @@ use crate::mechanism::{About, Boxed, Declared, Offered, Spec, Started, WasmSpec}
 use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Identity, Plugin, Shared};
 use crate::reload::{self, Starter};
+use crate::spans::{self, Recorder, Spans};
 use crate::supervise::Keeper;
 use crate::trust::{Admitted, Trust, Trusted};
 
@@ -47,6 +48,7 @@ pub(super) struct Loader {
     pub(super) meters: AllMeters,
     /// Of the files that were started, by path.
     pub(super) hashes: Mutex<HashMap<PathBuf, Arc<FileHash>>>,
+    pub(super) spans: Option<Spans>,
     /// What plugins of Extism may be lent.
     #[cfg(feature = "wasm")]
     pub(super) functions: Arc<[crate::host_function::HostFunction]>,
@@ -63,7 +65,8 @@ impl Loader {
         let identity = loader.identity(&found);
         let (sender, commands) = mpsc::unbounded_channel();
         let shared = Shared::new(name.clone(), identity.clone(), loader.runtime.clone(), sender);
-        let shared = Arc::new(shared.metered(loader.meters.of(&name)));
+        let recorder = loader.recorder(&name, identity.mechanism, 0);
+        let shared = Arc::new(shared.metered(loader.meters.of(&name)).recorded(Arc::clone(&recorder)));
         let starter: Arc<dyn Starter> = Arc::new(Arc::clone(loader));
         let records = Arc::clone(&loader.records);
         let mut keeper = Keeper::new(Arc::clone(&shared), commands, starter, records, source);
@@ -78,16 +81,19 @@ impl Loader {
         } else if let Some(quarantined) = quarantined {
             shared.transit(|life| life.quarantine(quarantined.reason));
         } else {
-            let first = loader.start(found, 1).await.map_err(|error| match error {
-                LoadError::Trust(_) => (ReloadStep::Trust, error),
-                _ => (ReloadStep::Start, error),
-            })?;
-            if let Err(failed) = reload::prove(None, &first).await {
-                first.close();
-                first.session.stop(true).await;
-                return Err(failed);
-            }
-            keeper.begin(first);
+            let loading = async {
+                let first = loader.start(found, 1).await.map_err(|error| match error {
+                    LoadError::Trust(_) => (ReloadStep::Trust, error),
+                    _ => (ReloadStep::Start, error),
+                })?;
+                if let Err(failed) = reload::prove(None, &first).await {
+                    first.close();
+                    first.session.stop(true).await;
+                    return Err(failed);
+                }
+                Ok(first)
+            };
+            keeper.begin(spans::step(&recorder, "plugin.load", loading, reload::in_a_word).await?);
         }
         loader.runtime.spawn(keeper.keep());
         Ok(Plugin { shared })
@@ -113,7 +119,23 @@ impl Loader {
         }
     }
 
+    fn recorder(&self, plugin: &str, mechanism: MechanismKind, generation: u64) -> Arc<Recorder> {
+        let (spans, meters) = (self.spans.clone(), self.meters.of(plugin));
+        Arc::new(Recorder::new(spans, plugin, mechanism.as_str(), generation, meters))
+    }
+
     async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
+        let recorder = self.recorder(&found.manifest.name, found.manifest.mechanism, number);
+        let started = self.start_as(found, number, Arc::clone(&recorder));
+        spans::step(&recorder, "plugin.start", started, |error| ("start", in_full(error))).await
+    }
+
+    async fn start_as(
+        self: &Arc<Self>,
+        found: Found,
+        number: u64,
+        recorder: Arc<Recorder>,
+    ) -> Result<Arc<Generation>, LoadError> {
         let _turn = Arc::clone(&self.turns).acquire_owned().await;
         let mut identity = self.identity(&found);
         let manifest = found.manifest;
@@ -148,7 +170,11 @@ impl Loader {
             },
             grpc: manifest.grpc.clone(),
             confine,
-            log: Arc::new(PluginLog::with_tap(&name, number, self.lines.clone()).metered(&self.meters.of(&name))),
+            log: Arc::new(
+                PluginLog::with_tap(&name, number, self.lines.clone())
+                    .metered(&self.meters.of(&name))
+                    .recorded(Arc::clone(&recorder)),
+            ),
         };
         let loading = shares_our_fate.then(|| self.journal.loading(&name));
         let started = start(manifest.mechanism, spec, &self.runtime).await;
@@ -161,6 +187,7 @@ impl Loader {
         });
         match believed {
             Ok(about) => {
+                recorder.is_version(&about.version);
                 let leases = self.journal.leases(&name, shares_our_fate);
                 let hash = match admitted.sha256 {
                     Some(known) => Arc::new(FileHash::already(&identity.entry, known)),

@@ -123,6 +123,17 @@ impl AllMeters {
     }
 }
 
+/// Why a span was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Too many waited.
+    Queue,
+    /// The collector did not take it.
+    Export,
+    /// The plugin sent it, and it was none or belonged to no call.
+    Refused,
+}
+
 /// What is measured of one plugin.
 #[derive(Debug)]
 pub(crate) struct Meters {
@@ -138,6 +149,8 @@ pub(crate) struct Meters {
     pub(crate) lines_dropped: AtomicU64,
     /// Lines on stdout that are no messages.
     pub(crate) noise: AtomicU64,
+    /// Spans, by [`Lost`].
+    lost: [AtomicU64; 3],
     limits: Mutex<BTreeMap<&'static str, u64>>,
     cpu: Mutex<Option<Cpu>>,
 }
@@ -170,6 +183,7 @@ impl Meters {
             lines: Default::default(),
             lines_dropped: AtomicU64::new(0),
             noise: AtomicU64::new(0),
+            lost: Default::default(),
             limits: Mutex::default(),
             cpu: Mutex::default(),
         }
@@ -246,6 +260,17 @@ impl Meters {
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = ["error", "warn", "info", "debug", "trace"];
         names.into_iter().zip(&self.lines).map(|(name, lines)| (name, lines.load(Ordering::Relaxed)))
+    }
+
+    /// So many spans were lost.
+    pub(crate) fn lost(&self, why: Lost, spans: u64) {
+        self.lost[why as usize].fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// Spans that were lost, by reason: `queue`, `export`, `refused`.
+    pub(crate) fn spans_lost(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = ["queue", "export", "refused"];
+        names.into_iter().zip(&self.lost).map(|(name, spans)| (name, spans.load(Ordering::Relaxed)))
     }
 
     /// The process of this generation has used so much so far.

@@ -21,8 +21,8 @@ mod session;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jackfield_native::NativeError;
 pub use jackfield_native::libraries_loaded;
+use jackfield_native::{Lent, NativeError};
 use jackfield_protocol::native::level;
 use tracing::Level;
 
@@ -84,7 +84,11 @@ pub fn check_library(bytes: &[u8]) -> Result<(), LibraryError> {
 pub(crate) fn start(spec: &Spec) -> Result<Started, LibraryError> {
     let copy = checked_copy(spec, file::check)?;
     let log = Arc::clone(&spec.log);
-    let registered = jackfield_native::load(&copy, lines_into(&log)).map_err(|error| refused(error, &log))?;
+    let recorder = Arc::clone(log.recorder());
+    let wanted = recorder.takes_spans();
+    let spans = wanted.then(|| -> Box<jackfield_native::Spans> { Box::new(move |json: &[u8]| recorder.take(json)) });
+    let lent = Lent { log: lines_into(&log), spans };
+    let registered = jackfield_native::load(&copy, lent).map_err(|error| refused(error, &log))?;
     let session = session::NativeSession::new(registered, spec.limits.answer_bytes_max)?;
     Ok(Started { session: Arc::new(session), log })
 }

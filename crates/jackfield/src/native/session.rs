@@ -10,6 +10,7 @@ use jackfield_protocol::native::{ABI_MAJOR, ABI_MINOR, Call, NO_DEADLINE, NO_IND
 
 use super::LibraryError;
 use crate::mechanism::{About, Boxed, Inbound, Offered, Outbound, Session};
+use crate::trace;
 
 pub(super) struct NativeSession {
     about: About,
@@ -56,6 +57,7 @@ impl NativeSession {
         let encoding = outbound.encoding;
         let arguments = outbound.arguments.bytes();
         let trace = outbound.trace.map(|trace| trace.text());
+        let state = outbound.trace.and_then(|_| trace::state());
         let call = Call {
             size: size_of::<Call>() as u32,
             encoding: encoding as u32,
@@ -65,9 +67,15 @@ impl NativeSession {
             arguments: Str { data: arguments.as_ptr(), len: arguments.len() },
             deadline_us: u64::try_from(outbound.timeout.as_micros()).unwrap_or(NO_DEADLINE),
             traceparent: trace.as_deref().map_or(Str::EMPTY, Str::of),
+            tracestate: state.as_deref().map_or(Str::EMPTY, Str::of),
         };
         let mut bytes = Buffer::new();
-        let ended = self.registrations[outbound.interface].call(&call, &mut bytes, self.answer_bytes_max);
+        let mut make = || self.registrations[outbound.interface].call(&call, &mut bytes, self.answer_bytes_max);
+        let ended = match outbound.trace {
+            None => make(),
+            // What it logs on this thread is of this call.
+            Some(context) => trace::traced_blocking(context, make),
+        };
         let text = |bytes: &Buffer| String::from_utf8_lossy(bytes).into_owned();
         match ended {
             status::OK => Ok(Answer::encoded(true, encoding, bytes)),

@@ -30,6 +30,8 @@ pub(super) struct Greeted {
     pub(super) about: About,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
+    /// Whether it knows what spans are.
+    pub(super) spans: bool,
 }
 
 /// Says hello and waits for the answer, within `start_timeout`.
@@ -42,7 +44,7 @@ pub(super) async fn exchange(spec: &Spec, pipes: Pipes, child: &Child, log: &Plu
         protocol: PROTOCOL,
         host: crate::HOST.to_owned(),
         encodings: vec![Encoding::Json, Encoding::Binary],
-        features: vec![feature::FRAMES.to_owned()],
+        features: json_rpc::features(&[feature::FRAMES], log.recorder()),
     };
     let params = serde_json::to_vec(&hello).unwrap_or_default();
     let mut line = Vec::new();
@@ -66,12 +68,13 @@ pub(super) async fn exchange(spec: &Spec, pipes: Pipes, child: &Child, log: &Plu
     };
     // Only frames carry the binary encoding.
     let binary = answer.encodings.contains(&Encoding::Binary);
-    let frames = answer.features.iter().any(|offered| offered == feature::FRAMES);
+    let offers = |feature: &str| answer.features.iter().any(|offered| offered == feature);
+    let (frames, spans) = (offers(feature::FRAMES), offers(feature::SPANS));
     let about = json_rpc::believe(*answer, binary && frames).map_err(|unbelieved| match unbelieved {
         Unbelieved::Protocol { plugin, host } => StartError::Protocol { plugin, host },
         Unbelieved::Description(error) => StartError::Hello { what: error.to_string() },
     })?;
-    Ok(Greeted { about, reader, writer })
+    Ok(Greeted { about, reader, writer, spans })
 }
 
 /// Why no answer came.

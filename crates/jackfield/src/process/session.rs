@@ -27,6 +27,7 @@ use crate::mechanism::{self, About, Boxed, Death, Inbound, Outbound, Session, Sp
 use crate::pending::{Answered, Pending};
 use crate::program::{Child, Evidence, Overtime, PIPE_GRACE, ended};
 use crate::room::{Room, Taken};
+use crate::trace;
 
 /// Lines of stderr that a crash shows.
 const STDERR_SHOWN: usize = 5;
@@ -38,6 +39,8 @@ pub(super) struct ProcessSession {
     about: About,
     /// Method of each function, by interface: `greeter.greet`, or in full where two are alike.
     prefixes: Vec<String>,
+    /// Whether it knows that a frame's trace may have a second line.
+    takes_state: bool,
     child: Child,
     shared: Arc<Shared>,
     limits: Limits,
@@ -69,7 +72,7 @@ impl ProcessSession {
     ) -> Self {
         let limits = spec.limits.clone();
         let room = Room::new(&limits).metered(log.meters());
-        let Greeted { about, reader, writer } = greeted;
+        let Greeted { about, reader, writer, spans: takes_state } = greeted;
         let names: Vec<_> = about.interfaces.iter().map(|offered| offered.id.name.clone()).collect();
         let alike = |name: &String| names.iter().filter(|other| *other == name).count() > 1;
         let prefixes = about.interfaces.iter().map(|offered| match alike(&offered.id.name) {
@@ -89,7 +92,7 @@ impl ProcessSession {
         let end = End { exit: child.exit_receiver(), stderr: child.stderr_receiver(), evidence: child.evidence() };
         let on_timeout = child.on_timeout(&limits);
         runtime.spawn(read(reader, Arc::clone(&shared), end, child.killer()));
-        Self { about, prefixes, child, shared, limits, runtime: runtime.clone(), enforced, on_timeout }
+        Self { about, prefixes, takes_state, child, shared, limits, runtime: runtime.clone(), enforced, on_timeout }
     }
 
     /// Appends the message of a call.
@@ -101,24 +104,30 @@ impl ProcessSession {
                 let number = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
                 let text = outbound.trace.map(|trace| trace.text());
                 let trace = text.as_deref().unwrap_or_default();
+                let state = outbound.trace.filter(|_| self.takes_state).and_then(|_| trace::state());
+                let state = state.as_deref().unwrap_or_default();
+                let state_len = if state.is_empty() { 0 } else { state.len() + 1 };
                 let header = Header {
                     kind: Kind::Call,
                     interface: number(outbound.interface),
                     function: number(position as usize),
-                    trace_len: number(trace.len()),
+                    trace_len: number(trace.len() + state_len),
                     id,
                     deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
                     body_len: u32::try_from(arguments.len()).unwrap_or(u32::MAX),
                 };
-                out.reserve(HEADER_LEN + trace.len() + arguments.len());
+                out.reserve(HEADER_LEN + trace.len() + state_len + arguments.len());
                 out.extend_from_slice(&header.to_bytes());
                 out.extend_from_slice(trace.as_bytes());
+                if state_len > 0 {
+                    out.push(b'\n');
+                    out.extend_from_slice(state.as_bytes());
+                }
                 out.extend_from_slice(&arguments);
             }
             _ => {
                 let method = format!("{}.{}", self.prefixes[outbound.interface], outbound.function.name);
-                let traceparent = outbound.trace.map(|trace| trace.to_string());
-                let meta = Meta { deadline_ms: Some(left), traceparent, ..Meta::default() };
+                let meta = json_rpc::meta(left, outbound.trace);
                 message::write_request(out, id, &method, &arguments, &meta);
             }
         }
@@ -399,10 +408,14 @@ fn take_line(line: &[u8], shared: &Arc<Shared>) {
         Ok(Message::Error { id: None, error }) => {
             shared.log.stray(&format!("could not read a message: {} (code {})", error.message, error.code));
         }
-        Ok(Message::Notification { method: name, params }) if name == method::LOG => match json_rpc::log_line(params) {
-            Some((level, message)) => shared.log.logged(level, &message),
-            None => shared.log.stray(&String::from_utf8_lossy(line)),
-        },
+        Ok(Message::Notification { method: name, params }) if name == method::LOG => {
+            if !json_rpc::take_log_line(params, |level, message| shared.log.logged(level, message)) {
+                shared.log.stray(&String::from_utf8_lossy(line));
+            }
+        }
+        Ok(Message::Notification { method: name, params: Some(params) }) if name == method::SPAN => {
+            shared.log.recorder().take(params.get().as_bytes());
+        }
         Ok(Message::Notification { .. }) => shared.log.stray(&String::from_utf8_lossy(line)),
         Ok(Message::Request { id, method: name, .. }) => {
             shared.writer.send(&json_rpc::refusal(id, &name), true);

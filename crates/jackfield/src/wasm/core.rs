@@ -320,6 +320,7 @@ mod tests {
             arguments: Passed::Encoded(arguments.as_bytes()),
             answer_bytes_max: 100,
             timeout: Duration::from_secs(60),
+            trace: None,
         };
         match rig.live.call(&request).await {
             Ended::Well(Ok(answer)) => String::from_utf8_lossy(&answer.bytes()).into_owned(),

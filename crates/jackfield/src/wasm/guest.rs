@@ -15,6 +15,7 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use super::extism;
 use crate::limits::Limits;
 use crate::log::PluginLog;
+use crate::spans::Recorder;
 
 /// The data of a store.
 pub(super) struct Guest {
@@ -202,6 +203,11 @@ impl Watch {
     /// Something was denied.
     pub(super) fn note_limit(&self, limit: &'static str, what: String) {
         self.notes().limit = Some((limit, what));
+    }
+
+    /// Where its spans go.
+    pub(super) fn recorder(&self) -> &Arc<Recorder> {
+        self.log.recorder()
     }
 
     /// A line that the guest logged, with a level of its own.

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Cause, Whole};
+use jackfield_protocol::{Encoding, TraceContext};
 use wasmtime::{Engine, ExternType, Module, Store};
 
 use super::compile::Code;
@@ -51,6 +51,8 @@ pub(super) struct Request<'a> {
     /// is `Cause::Limit { limit: "answer_bytes" }`.
     pub(super) answer_bytes_max: usize,
     pub(super) timeout: Duration,
+    /// The span it is made in. Components have no place for it.
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// The arguments of a call, lent to an instance.

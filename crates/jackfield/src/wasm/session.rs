@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use jackfield_protocol::Encoding;
 use jackfield_protocol::call::{Answer, Cause};
+use jackfield_protocol::{Encoding, TraceContext};
 
 use super::instances::{Admitted, First, Instances, Maker, within};
 use super::kind::{Ended, Live, Passed, Plugin, Request};
@@ -53,7 +53,8 @@ impl Session for WasmSession {
         let Some(function) = self.instances.plugin().function(outbound.interface, outbound.function) else {
             return Inbound::Now(Err(Cause::Unimplemented { hint: String::new() }));
         };
-        if outbound.blocking && self.instances.runs_here() {
+        // A call that is traced is longer by what is said before and after it.
+        if outbound.blocking && outbound.trace.is_none() && self.instances.runs_here() {
             match Instances::admit(&*self.instances, outbound.arguments.len()) {
                 Ok(admitted) => {
                     if let Some(answer) = self.make_here(admitted, function, &outbound) {
@@ -107,6 +108,7 @@ impl WasmSession {
             arguments: Passed::of(&outbound.arguments),
             answer_bytes_max: self.answer_bytes_max,
             timeout: outbound.timeout,
+            trace: None,
         };
         let ended = match refuel(live, self.fuel) {
             Ok(()) => live.call_here(&request),
@@ -138,6 +140,7 @@ impl WasmSession {
             answer_bytes_max: self.answer_bytes_max,
             fuel: self.fuel,
             timeout: outbound.timeout,
+            trace: outbound.trace,
         };
         let mut made: Boxed<'static, _> = Box::pin(make(admitted, call));
         // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
@@ -163,6 +166,7 @@ struct Call {
     answer_bytes_max: usize,
     fuel: Option<u64>,
     timeout: Duration,
+    trace: Option<TraceContext>,
 }
 
 impl Call {
@@ -173,6 +177,7 @@ impl Call {
             arguments: Passed::of(&self.arguments),
             answer_bytes_max: self.answer_bytes_max,
             timeout,
+            trace: self.trace,
         }
     }
 }

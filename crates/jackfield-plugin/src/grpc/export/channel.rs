@@ -19,7 +19,7 @@ use jackfield_grpc::pb::jackfield::{
 use jackfield_grpc::tonic::{self, Request, Response, Status, Streaming};
 use jackfield_protocol::dispatch::Dispatched;
 use jackfield_protocol::message::HelloAnswer;
-use jackfield_protocol::{Encoding, Interface, PROTOCOL};
+use jackfield_protocol::{Encoding, Interface, PROTOCOL, TraceContext};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -28,6 +28,7 @@ use super::desk::{Call, Reply, Work};
 use crate::SDK;
 use crate::about::about;
 use crate::instance::{Export, Outcome};
+use crate::trace::Carried;
 
 /// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -141,7 +142,8 @@ impl Ticket {
         self.wanted.lock().contains(&self.id)
     }
 
-    pub(super) fn answer(self, outcome: Outcome, value: Vec<u8>) {
+    /// `spans`: of the call, as JSON.
+    pub(super) fn answer(self, outcome: Outcome, value: Vec<u8>, spans: Vec<String>) {
         let (outcome, value, message) = match outcome {
             Outcome::Dispatched(Dispatched::Ok | Dispatched::OwnError) if value.len() > self.answer_bytes_max => {
                 let why = format!("the answer is {} bytes of {} allowed", value.len(), self.answer_bytes_max);
@@ -155,7 +157,7 @@ impl Ticket {
             Outcome::Panicked(message) => (Ended::Panicked, Vec::new(), message),
             Outcome::Stopped => (Ended::Stopped, Vec::new(), "the plugin was stopped".to_owned()),
         };
-        let answer = ChannelResponse { id: self.id, outcome: outcome.into(), value: value.into(), message };
+        let answer = ChannelResponse { id: self.id, outcome: outcome.into(), value: value.into(), message, spans };
         // The stream is gone, and with it whoever wanted an answer.
         let _ = self.answers.send(answer);
     }
@@ -173,7 +175,8 @@ impl Calls {
         let ticket = Ticket { id, wanted, answer_bytes_max: self.answer_bytes_max, answers };
         if !self.wanted.lock().insert(id) {
             let why = format!("another call has the number {id}");
-            return ticket.answer(Outcome::Dispatched(Dispatched::BadArguments(why)), Vec::new());
+            let refused = Outcome::Dispatched(Dispatched::BadArguments(why));
+            return ticket.answer(refused, Vec::new(), Vec::new());
         }
         let encoding = match request.encoding() {
             Written::Binary => Encoding::Binary,
@@ -185,6 +188,11 @@ impl Calls {
             interface: request.interface as usize,
             function: request.function as usize,
             arguments: request.arguments,
+            carried: Carried {
+                context: TraceContext::parse(request.traceparent.as_bytes()),
+                state: request.tracestate,
+                home: request.spans,
+            },
             reply: Reply::Channel { encoding, ticket, until },
         };
         // Nobody takes it at the end, and then nobody waits for the answer.

@@ -9,6 +9,7 @@ use jackfield_grpc::serve::panicked_status;
 use jackfield_grpc::tonic::Status;
 use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
+use jackfield_protocol::span::SpanRecord;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +18,7 @@ use super::channel::Ticket;
 use crate::instance::{Outcome, Served};
 use crate::log::{Level, log};
 use crate::process::turns::{Turn, Turns};
+use crate::trace::{Carried, take_spans, within};
 
 /// Time that calls have to end once the connections are closed. They had time before that, too.
 const END_GRACE: Duration = Duration::from_millis(100);
@@ -34,21 +36,25 @@ pub(super) struct Call {
     pub(super) interface: usize,
     pub(super) function: usize,
     pub(super) arguments: Bytes,
+    pub(super) carried: Carried,
     pub(super) reply: Reply,
 }
 
 /// Who wants the answer, and in what form.
 pub(super) enum Reply {
     /// A call of its own, in protobuf.
-    Unary(oneshot::Sender<Result<Vec<u8>, Status>>),
+    Unary(oneshot::Sender<Answered>),
     /// One of a stream, in our own encodings. After `until` nobody waits any more.
     Channel { encoding: Encoding, ticket: Ticket, until: Option<Instant> },
 }
 
+/// The answer to a unary call, and its spans as JSON.
+pub(super) type Answered = (Result<Vec<u8>, Status>, Vec<String>);
+
 /// A call that was made.
 enum Made {
-    Unary(oneshot::Sender<Result<Vec<u8>, Status>>, Result<Vec<u8>, Status>),
-    Channel(Ticket, Outcome, Vec<u8>),
+    Unary(oneshot::Sender<Answered>, Answered),
+    Channel(Ticket, Outcome, Vec<u8>, Vec<String>),
     Unwanted,
 }
 
@@ -57,7 +63,7 @@ impl Made {
         match self {
             // Whoever does not want it any more has dropped the other end.
             Made::Unary(to, answer) => drop(to.send(answer)),
-            Made::Channel(ticket, outcome, value) => ticket.answer(outcome, value),
+            Made::Channel(ticket, outcome, value, spans) => ticket.answer(outcome, value, spans),
             Made::Unwanted => {}
         }
     }
@@ -148,23 +154,25 @@ impl Desk {
     }
 
     fn make(&self, call: Call) -> Made {
-        let Call { interface, function, arguments, reply } = call;
+        let Call { interface, function, arguments, carried, reply } = call;
         match reply {
             Reply::Unary(to) if to.is_closed() => Made::Unwanted,
             Reply::Unary(to) => {
-                let answer = self.make_unary(interface, function, &arguments);
-                Made::Unary(to, answer)
+                let answered =
+                    within(carried, || (self.make_unary(interface, function, &arguments), take_spans_as_json()));
+                Made::Unary(to, answered)
             }
             Reply::Channel { ticket, .. } if !ticket.is_wanted() => Made::Unwanted,
             Reply::Channel { ticket, until: Some(until), .. } if until <= Instant::now() => {
                 let why = "its time was over before its turn came".to_owned();
-                Made::Channel(ticket, Outcome::Dispatched(Dispatched::Failed(why)), Vec::new())
+                Made::Channel(ticket, Outcome::Dispatched(Dispatched::Failed(why)), Vec::new(), Vec::new())
             }
             Reply::Channel { encoding, ticket, .. } => {
                 let mut value = Vec::new();
                 let call = Incoming { function: Called::Position(function), encoding, arguments: &arguments };
-                let outcome = self.served.call(interface, call, &mut value);
-                Made::Channel(ticket, outcome, value)
+                let (outcome, spans) =
+                    within(carried, || (self.served.call(interface, call, &mut value), take_spans_as_json()));
+                Made::Channel(ticket, outcome, value, spans)
             }
         }
     }
@@ -184,6 +192,11 @@ impl Desk {
         };
         schema.answer_to_proto(function, ok, &answer).map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+/// The spans of the present call.
+fn take_spans_as_json() -> Vec<String> {
+    take_spans().iter().map(SpanRecord::to_json).collect()
 }
 
 /// What gRPC calls a call that gave no answer.

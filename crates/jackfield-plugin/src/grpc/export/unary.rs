@@ -9,15 +9,18 @@ use jackfield_grpc::bytes::{Buf as _, BufMut as _, Bytes};
 use jackfield_grpc::http;
 use jackfield_grpc::tonic::body::Body;
 use jackfield_grpc::tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use jackfield_grpc::tonic::metadata::{MetadataMap, MetadataValue};
 use jackfield_grpc::tonic::server::{Grpc, UnaryService};
 use jackfield_grpc::tonic::service::AxumBody;
 use jackfield_grpc::tonic::{Request, Response, Status};
+use jackfield_protocol::span;
 use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use super::Offered;
 use super::channel::MESSAGE_BYTES_MAX;
 use super::desk::{Call, Reply, Work};
+use crate::trace::Carried;
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
@@ -72,13 +75,37 @@ impl UnaryService<Bytes> for Method {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (reply, answer) = oneshot::channel();
         let (interface, function) = (self.interface, self.function);
-        let call = Call { interface, function, arguments: request.into_inner(), reply: Reply::Unary(reply) };
+        let said = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        let carried = Carried {
+            context: said("traceparent").and_then(|parent| parent.parse().ok()),
+            state: said("tracestate").unwrap_or_default().to_owned(),
+            home: said(span::METADATA_WANTED) == Some("1"),
+        };
+        let reply = Reply::Unary(reply);
+        let call = Call { interface, function, arguments: request.into_inner(), carried, reply };
         // Nobody takes it at the end; then the answer says so.
         let _ = self.work.send(Work::Call(call));
         Box::pin(async move {
-            let answer = answer.await.map_err(|_| Status::unavailable("the plugin was stopped"))?;
-            Ok(Response::new(answer?.into()))
+            let (answer, spans) = answer.await.map_err(|_| Status::unavailable("the plugin was stopped"))?;
+            match answer {
+                Ok(answer) => {
+                    let mut response = Response::new(answer.into());
+                    add(response.metadata_mut(), &spans);
+                    Ok(response)
+                }
+                Err(mut status) => {
+                    add(status.metadata_mut(), &spans);
+                    Err(status)
+                }
+            }
         })
+    }
+}
+
+/// Puts spans beside an answer.
+fn add(metadata: &mut MetadataMap, spans: &[String]) {
+    for span in spans {
+        metadata.append_bin(span::METADATA, MetadataValue::from_bytes(span.as_bytes()));
     }
 }
 

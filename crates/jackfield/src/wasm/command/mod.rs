@@ -153,7 +153,7 @@ impl Live {
             }
         }
         let left = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let meta = Meta { deadline_ms: Some(left), ..Meta::default() };
+        let meta = json_rpc::meta(left, request.trace);
         match self.ask(&method, &request.arguments.bytes(), &meta).await {
             Ok(reply) => Ended::Well(answered(reply, request)),
             Err(error) => Ended::Broken(error),
@@ -179,7 +179,7 @@ impl Live {
             protocol: PROTOCOL,
             host: crate::HOST.to_owned(),
             encodings: vec![Encoding::Json],
-            features: Vec::new(),
+            features: json_rpc::features(&[], self.watch.recorder()),
         };
         let params = serde_json::to_vec(&hello).unwrap_or_default();
         let reply = match self.ask(method::HELLO, &params, &Meta::default()).await {
@@ -305,8 +305,13 @@ fn heard(line: &[u8], id: u64, watch: &Watch, input: &Pipe) -> Heard {
             Heard::Message
         }
         Ok(Message::Notification { method: name, params }) if name == method::LOG => {
-            let Some((level, message)) = json_rpc::log_line(params) else { return Heard::Stray };
-            watch.logged(level, &message);
+            match json_rpc::take_log_line(params, |level, message| watch.logged(level, message)) {
+                true => Heard::Message,
+                false => Heard::Stray,
+            }
+        }
+        Ok(Message::Notification { method: name, params: Some(params) }) if name == method::SPAN => {
+            watch.recorder().take(params.get().as_bytes());
             Heard::Message
         }
         Ok(Message::Request { id, method: name, .. }) => {

@@ -191,7 +191,7 @@ impl Rig {
         answer_bytes_max: usize,
     ) -> Ended {
         let timeout = Duration::from_secs(60);
-        self.live.call(&Request { function, encoding, arguments, answer_bytes_max, timeout }).await
+        self.live.call(&Request { function, encoding, arguments, answer_bytes_max, timeout, trace: None }).await
     }
 
     async fn call(&mut self, function: &str, arguments: &str) -> String {

@@ -5,10 +5,13 @@
 //!
 //! Everything that the guest gives is a claim. One that is not so ends the instance.
 
+use std::sync::Arc;
+
 use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause, Whole};
 use jackfield_protocol::message::HelloAnswer;
 use jackfield_protocol::native::status;
-use jackfield_protocol::{Encoding, Type as _};
+use jackfield_protocol::span::SPANS_MAX;
+use jackfield_protocol::{Encoding, TraceContext, Type as _};
 use wasmtime::{Instance, Memory, Store, TypedFunc};
 
 use super::super::WasmError;
@@ -18,7 +21,7 @@ use super::super::kind::{Ended, Request};
 use super::super::trap;
 use super::exports::{self, Content};
 use super::state::too_large;
-use super::{ABOUT, Broke, Live};
+use super::{ABOUT, Broke, Live, SPANS, TRACE};
 use crate::mechanism::{About, Spec};
 
 /// The version of these exports that this host calls.
@@ -202,6 +205,32 @@ impl Live {
             none => none.insert(Direct::of(&self.instance, &mut self.store)?),
         };
         Ok((&mut self.store, direct))
+    }
+
+    /// Tells a module of our SDK which span its next call is made in. False for any other, which may ask.
+    pub(super) async fn tell_trace(&mut self, trace: &TraceContext) -> wasmtime::Result<bool> {
+        if self.instance.get_func(&mut self.store, TRACE).is_none() {
+            return Ok(false);
+        }
+        let tell: TypedFunc<(u64, u64, u64, u32), ()> = self.instance.get_typed_func(&mut self.store, TRACE)?;
+        let number = u128::from_be_bytes(trace.trace_id);
+        let flags = u32::from(trace.sampled) | u32::from(self.watch.recorder().takes_spans()) << 1;
+        // The upper half, and the lower one.
+        let (high, low) = ((number >> 64) as u64, number as u64);
+        tell.call_async(&mut self.store, (high, low, u64::from_be_bytes(trace.span_id), flags)).await?;
+        Ok(true)
+    }
+
+    /// Takes the spans of the call that is just over: JSON objects, a line each.
+    pub(super) async fn take_spans(&mut self) -> wasmtime::Result<()> {
+        let give: TypedFunc<(), u64> = self.instance.get_typed_func(&mut self.store, SPANS)?;
+        let claim = give.call_async(&mut self.store, ()).await?;
+        let recorder = Arc::clone(self.watch.recorder());
+        let (store, direct) = self.direct()?;
+        let given = direct.claimed(store, claim)?;
+        let lines = given.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.take(SPANS_MAX).for_each(|span| recorder.take(span));
+        Ok(())
     }
 
     async fn about_json(&mut self, bytes_max: u64) -> wasmtime::Result<Vec<u8>> {

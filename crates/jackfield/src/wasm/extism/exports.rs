@@ -12,7 +12,7 @@ use serde::Deserialize;
 use wasmtime::{ExternType, FuncType, Module, ModuleExport, ValType};
 
 use super::super::WasmError;
-use super::ABOUT;
+use super::{ABOUT, SPANS, TRACE};
 use crate::mechanism::{About, FunctionName, Offered, Spec};
 
 /// The parameter of a function from text to text.
@@ -375,7 +375,7 @@ fn from_text_to_text(name: String, export: &str) -> Function {
 
 /// What compilers export for themselves, or for the host that makes the instance.
 fn is_machinery(name: &str) -> bool {
-    const OWN: [&str; 5] = ["jackfield_abi", ABOUT, "jackfield_alloc", "jackfield_call", "hs_init"];
+    const OWN: [&str; 7] = ["jackfield_abi", ABOUT, "jackfield_alloc", "jackfield_call", TRACE, SPANS, "hs_init"];
     (name.starts_with('_') && name != "_start") || name.starts_with("asyncify_") || OWN.contains(&name)
 }
 

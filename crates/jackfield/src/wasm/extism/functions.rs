@@ -77,6 +77,12 @@ fn add_settings(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             let settings = std::sync::Arc::clone(&guest.extism.settings);
             let key = take(guest, key);
             let value = str::from_utf8(&key).ok().and_then(|key| settings.config.get(key));
+            if let (None, b"traceparent") = (value, &key[..])
+                && !guest.extism.traceparent.is_empty()
+            {
+                let traceparent = guest.extism.traceparent.clone();
+                return put(guest, traceparent.as_bytes());
+            }
             value.map_or(0, |value| put(guest, value.as_bytes()))
         })?
         .func_wrap(ENV, "var_get", |mut call: Call, name: u64| {

@@ -48,6 +48,10 @@ pub(super) use crate::host_function::NAMESPACE as USER;
 /// The export by which a module of our SDK says what it is.
 pub(super) const ABOUT: &str = "jackfield_about";
 
+/// The exports, of a module of our SDK, by which it learns the span of its next call, and gives those of its last.
+pub(super) const TRACE: &str = "jackfield_trace";
+pub(super) const SPANS: &str = "jackfield_spans";
+
 /// An end of a call that is not a trap of the guest's own: what it is to be reported as.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -201,6 +205,24 @@ impl Live {
     }
 
     pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
+        let Some(trace) = request.trace else { return self.call_untraced(request).await };
+        self.store.data_mut().extism.traceparent = trace.to_string();
+        let wanted = match self.tell_trace(&trace).await {
+            Ok(told) => told && trace.sampled && self.watch.recorder().takes_spans(),
+            Err(error) => return Ended::Broken(error),
+        };
+        let ended = self.call_untraced(request).await;
+        self.store.data_mut().extism.traceparent.clear();
+        match ended {
+            Ended::Well(answer) if wanted => match self.take_spans().await {
+                Ok(()) => Ended::Well(answer),
+                Err(error) => Ended::Broken(error),
+            },
+            ended => ended,
+        }
+    }
+
+    async fn call_untraced(&mut self, request: &Request<'_>) -> Ended {
         match self.begin(request) {
             Err(ended) => ended,
             Ok(Way::Direct(function)) => self.call_direct(function, request).await,

@@ -28,6 +28,8 @@ pub(in super::super) struct State {
     variables: BTreeMap<Vec<u8>, Vec<u8>>,
     variables_bytes: usize,
     pub(super) response: Response,
+    /// The span of the call, or empty.
+    pub(super) traceparent: String,
     /// When the call has to be over; known only where the guest may wait for its host.
     pub(super) until: Option<Instant>,
 }

@@ -178,7 +178,7 @@ impl Started {
         self.live.watch().begin(timeout);
         let answer_bytes_max = usize::try_from(limits.answer_bytes_max).expect("a size");
         let arguments = Passed::Encoded(arguments);
-        let request = Request { function, encoding, arguments, answer_bytes_max, timeout };
+        let request = Request { function, encoding, arguments, answer_bytes_max, timeout, trace: None };
         let ended = self.live.call(&request).await;
         shown(ended, &self.live.watch, timeout)
     }

@@ -41,7 +41,8 @@ impl Started {
         let timeout = self.spec.limits.call_timeout;
         self.live.watch().begin_here(timeout);
         let arguments = Passed::Encoded(arguments);
-        let request = Request { function, encoding: Encoding::Json, arguments, answer_bytes_max: 1 << 20, timeout };
+        let (encoding, answer_bytes_max) = (Encoding::Json, 1 << 20);
+        let request = Request { function, encoding, arguments, answer_bytes_max, timeout, trace: None };
         let ended = self.live.call_here(&request);
         shown(ended, &self.live.watch, timeout)
     }
