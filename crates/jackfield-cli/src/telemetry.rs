@@ -147,7 +147,7 @@ impl Settings {
                 })
             }
         };
-        Ok(made.context("what OpenTelemetry's variables say cannot be done")?)
+        made.context("what OpenTelemetry's variables say cannot be done")
     }
 
     fn spans(&self) -> SpansBuilder {

@@ -150,7 +150,7 @@ async fn work<E: SpanExporter>(
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Span(item) => batch.push(item),
+                Message::Span(item) => batch.push(*item),
                 Message::Flush(over) => flushed.push(over),
             }
             if batch.len() >= spec.batch_spans_max || !flushed.is_empty() {
@@ -194,8 +194,8 @@ impl<E: SpanExporter> Exporters<E> {
         })
     }
 
-    async fn export(&mut self, batch: Vec<Box<Item>>) {
-        let mut groups: BTreeMap<Whose, Vec<Box<Item>>> = BTreeMap::new();
+    async fn export(&mut self, batch: Vec<Item>) {
+        let mut groups: BTreeMap<Whose, Vec<Item>> = BTreeMap::new();
         for item in batch {
             let own = matches!(item.what, What::Own { .. });
             let whose = own.then(|| (item.recorder.plugin.clone(), item.recorder.version().to_owned()));
@@ -221,7 +221,7 @@ impl<E: SpanExporter> Exporters<E> {
         self.failing = failed.is_some();
     }
 
-    async fn export_one(&mut self, whose: Whose, items: &[Box<Item>]) -> Result<(), String> {
+    async fn export_one(&mut self, whose: Whose, items: &[Item]) -> Result<(), String> {
         if self.made.len() >= EXPORTERS_MAX && !self.made.contains_key(&whose) {
             self.made.clear();
         }
@@ -233,7 +233,7 @@ impl<E: SpanExporter> Exporters<E> {
                 room.insert(exporter)
             }
         };
-        let spans = items.iter().map(|item| data(item)).collect();
+        let spans = items.iter().map(data).collect();
         match timeout(self.timeout, exporter.export(spans)).await {
             Ok(exported) => exported.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the collector did not answer within {:?}", self.timeout)),

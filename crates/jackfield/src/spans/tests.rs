@@ -1,7 +1,7 @@
 //! What is exported of what is recorded, by an exporter that keeps it, fails, or hangs.
 
 use std::error::Error as _;
-use std::future::{Future, pending};
+use std::future::pending;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,18 +32,16 @@ struct Exporter {
 }
 
 impl SpanExporter for Exporter {
-    fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
-        async move {
-            if self.collector.hangs.load(Ordering::SeqCst) {
-                pending::<()>().await;
-            }
-            if self.collector.refuses.load(Ordering::SeqCst) {
-                return Err(OTelSdkError::InternalFailure("no room".to_owned()));
-            }
-            let mut spans = self.collector.spans.lock().expect("unharmed");
-            spans.extend(batch.into_iter().map(|span| (self.service.clone(), span)));
-            Ok(())
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        if self.collector.hangs.load(Ordering::SeqCst) {
+            pending::<()>().await;
         }
+        if self.collector.refuses.load(Ordering::SeqCst) {
+            return Err(OTelSdkError::InternalFailure("no room".to_owned()));
+        }
+        let mut spans = self.collector.spans.lock().expect("unharmed");
+        spans.extend(batch.into_iter().map(|span| (self.service.clone(), span)));
+        Ok(())
     }
 
     fn set_resource(&mut self, resource: &Resource) {
