@@ -1,6 +1,6 @@
 //! The few calls of the operating system that no library has in safe Rust.
 
-#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "calls the operating system itself"))]
+#![cfg_attr(any(target_os = "linux", windows), expect(unsafe_code, reason = "calls the operating system itself"))]
 
 use std::io;
 
@@ -53,4 +53,64 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     // SAFETY: `capset` reads a header and, for this version, two records: both arrays have their size and
     // layout, and live until it returns.
     checked(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })
+}
+
+/// Limits of a job; none where there is nothing.
+#[cfg(windows)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JobLimits {
+    /// Bytes that all its processes together have committed.
+    pub(crate) memory: Option<usize>,
+    /// Processes at a time, this one among them.
+    pub(crate) processes: Option<u32>,
+    /// User time of each process, in units of 100 ns.
+    pub(crate) cpu_time: Option<i64>,
+}
+
+/// Puts this process, and so whatever it starts, into a job with these limits. It stays there: the job is never closed.
+#[cfg(windows)]
+pub(crate) fn enter_job(limits: JobLimits) -> io::Result<()> {
+    use std::ptr;
+
+    use windows_sys::Win32::System::JobObjects::{
+        AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_ACTIVE_PROCESS, JOB_OBJECT_LIMIT_JOB_MEMORY,
+        JOB_OBJECT_LIMIT_PROCESS_TIME, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
+        SetInformationJobObject,
+    };
+    use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+    let mut wanted = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
+    let basic = &mut wanted.BasicLimitInformation;
+    if let Some(memory) = limits.memory {
+        basic.LimitFlags |= JOB_OBJECT_LIMIT_JOB_MEMORY;
+        wanted.JobMemoryLimit = memory;
+    }
+    let basic = &mut wanted.BasicLimitInformation;
+    if let Some(processes) = limits.processes {
+        basic.LimitFlags |= JOB_OBJECT_LIMIT_ACTIVE_PROCESS;
+        basic.ActiveProcessLimit = processes;
+    }
+    if let Some(time) = limits.cpu_time {
+        basic.LimitFlags |= JOB_OBJECT_LIMIT_PROCESS_TIME;
+        basic.PerProcessUserTimeLimit = time;
+    }
+    let done = |answer: i32| if answer == 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: both pointers may be null: no attributes, and no name.
+    let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
+    if job.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the class is that of the record, whose size is given, and which lives until the call returns.
+    done(unsafe {
+        SetInformationJobObject(
+            job,
+            JobObjectExtendedLimitInformation,
+            (&raw const wanted).cast(),
+            size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32,
+        )
+    })?;
+    // SAFETY: takes nothing, and gives a number that stands for this process and needs not be closed.
+    let this = unsafe { GetCurrentProcess() };
+    // SAFETY: both are handles that are open: the job was made above and is never closed.
+    done(unsafe { AssignProcessToJobObject(job, this) })
 }

@@ -8,11 +8,12 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwapOption, Guard};
 use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Described, Failure, Outgoing, Reply};
 use jackfield_protocol::{
     CallError, Capability, Comparison, DecodeError, Encoding, Interface, Status, TraceContext, compare, dynamic,
@@ -174,7 +175,9 @@ pub(crate) fn client<I: Described + ?Sized>(plugin: &Plugin, wanted: Requirement
         interface,
         series,
         wanted,
-        binding: ArcSwap::from_pointee(binding),
+        first: binding,
+        replaced: AtomicBool::new(false),
+        binding: ArcSwapOption::empty(),
     });
     Ok(Client { client: caller.into(), plugin: plugin.clone(), comparison, interface: PhantomData })
 }
@@ -267,7 +270,13 @@ struct PluginCaller {
     /// What is measured, by position in the host's description.
     series: Box<[Arc<Series>]>,
     wanted: Requirements,
-    binding: ArcSwap<Binding>,
+    /// By the generation that there was when the client was made. As long as that takes calls, which is for most clients
+    /// for ever, nothing that changes is read. What is left of it later is a session that was stopped.
+    first: Binding,
+    /// Whether that takes no more calls.
+    replaced: AtomicBool,
+    /// By a later generation.
+    binding: ArcSwapOption<Binding>,
 }
 
 impl PluginCaller {
@@ -298,7 +307,7 @@ impl PluginCaller {
         let bound = Binding::new(&self.shared, generation, self.interface, &self.wanted);
         let (bound, _) = bound.map_err(|error| Cause::Unavailable { why: error.to_string() })?;
         let bound = Arc::new(bound);
-        self.binding.store(Arc::clone(&bound));
+        self.binding.store(Some(Arc::clone(&bound)));
         Ok(bound)
     }
 
@@ -470,10 +479,18 @@ fn broken(pause: Duration) -> Cause {
 
 impl Caller for PluginCaller {
     fn call(&self, outgoing: Outgoing<'_>) -> Reply {
+        if !self.replaced.load(Ordering::Relaxed) {
+            if let Some(lease) = Lease::of(&self.first.generation) {
+                return self.make(&self.first, lease, &outgoing);
+            }
+            self.replaced.store(true, Ordering::Relaxed);
+        }
         let mut bound = self.binding.load();
         loop {
-            if let Some(lease) = Lease::of(&bound.generation) {
-                return self.make(&bound, lease, &outgoing);
+            if let Some(bound) = &*bound
+                && let Some(lease) = Lease::of(&bound.generation)
+            {
+                return self.make(bound, lease, &outgoing);
             }
             // Its generation takes no more calls: the plugin has another by now, or will have, or was stopped.
             let anew = match self.shared.door() {
@@ -482,7 +499,7 @@ impl Caller for PluginCaller {
                 Door::Shut(cause) => Err(cause),
             };
             match anew {
-                Ok(anew) => bound = Guard::from_inner(anew),
+                Ok(anew) => bound = Guard::from_inner(Some(anew)),
                 Err(cause) => return Reply::Ready(Err(self.fail_at_once(outgoing.function, cause))),
             }
         }
@@ -494,7 +511,9 @@ impl Caller for PluginCaller {
 
     fn undecodable(&self, function: usize, error: DecodeError) -> Failure {
         let what = format!("its answer is not what the interface says ({}): {error}", error.encoding);
-        self.fail(Some(&self.binding.load().generation), function, Cause::Protocol { what })
+        let later = self.binding.load();
+        let bound = later.as_deref().unwrap_or(&self.first);
+        self.fail(Some(&bound.generation), function, Cause::Protocol { what })
     }
 
     fn may_block(&self, function: usize) -> Result<(), Failure> {

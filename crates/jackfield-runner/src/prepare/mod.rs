@@ -8,6 +8,8 @@
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(windows)]
+mod job;
 #[cfg(unix)]
 mod limits;
 #[cfg(target_os = "linux")]
@@ -94,11 +96,8 @@ pub(crate) fn prepare(orders: &Orders, _: &OsStr) -> Result<Prepared, Refusal> {
     }
     #[cfg(unix)]
     limits::set(&mut doing, &limits::NoCgroup)?;
-    #[cfg(not(unix))]
-    if !orders.limits.is_empty() {
-        // The host's job object is where Windows has them; the host watches memory.
-        doing.note(Enforced::not("limits", "", "Windows keeps limits of a job, not of a process"))?;
-    }
+    #[cfg(windows)]
+    job::set(&mut doing)?;
     Ok(Prepared { report: doing.report })
 }
 
