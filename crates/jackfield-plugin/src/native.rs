@@ -468,7 +468,7 @@ mod tests {
     fn a_host_of_an_older_version_is_understood() {
         const NONE: Host =
             Host { size: 0, abi_major: 0, abi_minor: 0, context: std::ptr::null_mut(), log: None, span: None };
-        let mut older = vec![0; size_1_0::HOST];
+        let mut older = [0; size_1_0::HOST];
         older[..4].copy_from_slice(&u32::try_from(size_1_0::HOST).expect("small").to_ne_bytes());
         older[4..6].copy_from_slice(&1u16.to_ne_bytes());
         // Aligned as a table is, and not a byte longer.

@@ -130,8 +130,8 @@ tests! {
 
     async fn a_program_that_is_not_the_one_that_was_pinned() {
         let pin = "sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"";
-        let why = refusal(go("pinned").grpc(pin)).await;
-        suite::says(&why, &["is not what the manifest pins: its SHA-256 is ", "the manifest says 00000000"]);
+        let why = refusal(go("pinned").manifest(pin)).await;
+        suite::says(&why, &["is not what its manifest pins: its SHA-256 is ", "the manifest says 00000000"]);
     }
 }
 

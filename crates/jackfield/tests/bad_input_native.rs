@@ -151,7 +151,7 @@ async fn a_library_that_is_no_plugin() {
 /// Its constructor and its `jackfield_register` abort: this test would not live to tell.
 #[tokio::test]
 async fn a_library_for_the_abi_of_tomorrow_is_refused_before_its_code_runs() {
-    assert_eq!(refusal_of_c("abi_of_tomorrow").await, "the plugin speaks ABI 2.3 (tomorrow/7.0), this host speaks 1.0");
+    assert_eq!(refusal_of_c("abi_of_tomorrow").await, "the plugin speaks ABI 2.3 (tomorrow/7.0), this host speaks 1.1");
 }
 
 #[tokio::test]

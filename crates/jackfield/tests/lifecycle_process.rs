@@ -470,3 +470,18 @@ async fn what_is_printed_during_calls_cannot_corrupt_their_answers() {
         in_time(calls.join_all()).await;
     }
 }
+
+/// A thread has 2 MiB of stack, and futures lie within futures: what waits for a start keeps that elsewhere.
+#[tokio::test]
+async fn what_a_host_is_asked_takes_little_of_the_stack_of_whoever_asks() {
+    let host = Plugins::new().host().await;
+    let asked = [
+        ("build", size_of_val(&Host::builder().build())),
+        ("reload", size_of_val(&host.reload("nobody"))),
+        ("rescan", size_of_val(&host.rescan())),
+        ("enable", size_of_val(&host.enable("nobody"))),
+        ("stop", size_of_val(&host.stop())),
+    ];
+    let large: Vec<_> = asked.into_iter().filter(|(_, bytes)| *bytes > 8 << 10).collect();
+    assert_eq!(large, [], "of {asked:?}");
+}

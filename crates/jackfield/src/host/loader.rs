@@ -124,10 +124,13 @@ impl Loader {
         Arc::new(Recorder::new(spans, plugin, mechanism.as_str(), generation, meters))
     }
 
-    async fn start(self: &Arc<Self>, found: Found, number: u64) -> Result<Arc<Generation>, LoadError> {
-        let recorder = self.recorder(&found.manifest.name, found.manifest.mechanism, number);
-        let started = self.start_as(found, number, Arc::clone(&recorder));
-        spans::step(&recorder, "plugin.start", started, |error| ("start", in_full(error))).await
+    fn start(self: &Arc<Self>, found: Found, number: u64) -> Boxed<'static, Result<Arc<Generation>, LoadError>> {
+        let loader = Arc::clone(self);
+        Box::pin(async move {
+            let recorder = loader.recorder(&found.manifest.name, found.manifest.mechanism, number);
+            let started = loader.start_as(found, number, Arc::clone(&recorder));
+            spans::step(&recorder, "plugin.start", started, |error| ("start", in_full(error))).await
+        })
     }
 
     async fn start_as(
@@ -246,8 +249,7 @@ impl Starter for Arc<Loader> {
     }
 
     fn start(&self, found: Found, number: u64) -> Boxed<'static, Result<Arc<Generation>, LoadError>> {
-        let loader = Arc::clone(self);
-        Box::pin(async move { Loader::start(&loader, found, number).await })
+        Loader::start(self, found, number)
     }
 }
 

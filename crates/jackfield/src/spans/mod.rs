@@ -309,21 +309,25 @@ impl Open {
 }
 
 /// Makes a step of a plugin's life, in a span. `why` says in a word and in full what an error is.
-pub(crate) async fn step<T, E>(
+pub(crate) fn step<T, E>(
     recorder: &Arc<Recorder>,
     name: &'static str,
     work: impl Future<Output = Result<T, E>>,
     why: impl FnOnce(&E) -> (&'static str, String),
-) -> Result<T, E> {
-    let span = recorder.begin();
-    let done = match span.context() {
-        Some(context) => traced(context, work).await,
-        None => work.await,
-    };
-    if span.open.is_some() {
-        span.end_step(name, done.as_ref().err().map(why));
+) -> impl Future<Output = Result<T, E>> {
+    // On the heap: steps lie within steps, and whoever waits for the outermost has a stack of its own size.
+    let work = Box::pin(work);
+    async move {
+        let span = recorder.begin();
+        let done = match span.context() {
+            Some(context) => traced(context, work).await,
+            None => work.await,
+        };
+        if span.open.is_some() {
+            span.end_step(name, done.as_ref().err().map(why));
+        }
+        done
     }
-    done
 }
 
 #[cfg(all(test, feature = "otel"))]
