@@ -298,7 +298,7 @@ impl Inner {
         let begun = Instant::now();
         let failed = |step, source| ReloadError::Failed { plugin: name.to_owned(), step, kept: None, source };
         let found = self.loader.find(name, &path).map_err(|error| failed(ReloadStep::Find, error))?;
-        match self.load(found).await {
+        match Box::pin(self.load(found)).await {
             Ok(plugin) => {
                 let info = plugin.info();
                 let (to, version, took) = (info.generation, info.version, begun.elapsed());
@@ -407,13 +407,13 @@ impl Inner {
                 Some(plugin) if plugin.shared.identity().source != found.source.path() => {
                     self.registry().plugins.remove(&name);
                     self.loader.forget(&plugin).await;
-                    self.load_and_note(found, &mut done).await;
+                    Box::pin(self.load_and_note(found, &mut done)).await;
                 }
-                Some(plugin) => match self.replace(&plugin).await {
+                Some(plugin) => match Box::pin(self.replace(&plugin)).await {
                     Ok(reloaded) => done.reloaded.push(reloaded),
                     Err(error) => done.failed.push((name, crate::error::in_full(&error))),
                 },
-                None => self.load_and_note(found, &mut done).await,
+                None => Box::pin(self.load_and_note(found, &mut done)).await,
             }
         }
         done

@@ -2,7 +2,7 @@
 //! as they are.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jackfield_grpc::Connection;
@@ -53,8 +53,8 @@ pub(super) struct GrpcSession {
     limits: Limits,
     answer_bytes_max: usize,
     runtime: Handle,
-    /// Its sockets go when it is gone.
-    _sockets: Option<Arc<SocketDir>>,
+    /// Its sockets go when it has ended.
+    sockets: Mutex<Option<Arc<SocketDir>>>,
     enforced: Vec<Enforced>,
     /// What is done to it when a call takes too long.
     on_timeout: Option<Arc<Overtime>>,
@@ -95,7 +95,7 @@ impl GrpcSession {
             limits,
             answer_bytes_max,
             runtime: runtime.clone(),
-            _sockets: sockets,
+            sockets: Mutex::new(sockets),
             enforced,
             on_timeout,
         }
@@ -272,6 +272,7 @@ impl Session for GrpcSession {
             self.connected.broker.close();
             self.program.end(&self.connected.channel, self.limits.stop_grace).await;
             self.connected.channel.close();
+            drop(self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take());
         })
     }
 

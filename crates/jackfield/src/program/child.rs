@@ -33,8 +33,8 @@ pub(crate) struct Child {
     stderr: watch::Receiver<()>,
     evidence: Evidence,
     runner: Mutex<Option<Runner>>,
-    /// Where it works, if that is its own.
-    _directory: Option<super::confine::WorkDir>,
+    /// Where it works, if that is its own; until it has ended.
+    directory: Mutex<Option<super::confine::WorkDir>>,
 }
 
 /// A runner that has not reported yet.
@@ -96,8 +96,8 @@ pub(crate) fn spawn(launch: Launch, spec: &Spec, log: &Arc<PluginLog>, runtime: 
         }
         None => (None, None, None),
     };
-    let (runner, group) = (Mutex::new(runner), spawned.group);
-    let child = Child { id: spawned.id, group, exit, stderr: stderr_ended, evidence, runner, _directory: directory };
+    let (runner, directory, group) = (Mutex::new(runner), Mutex::new(directory), spawned.group);
+    let child = Child { id: spawned.id, group, exit, stderr: stderr_ended, evidence, runner, directory };
     // tokio registers the pipes with the runtime that is current.
     let _entered = runtime.enter();
     let stdin = ChildStdin::from_std(spawned.stdin)?;
@@ -183,14 +183,13 @@ impl Child {
 
     /// Waits for it to end by itself, then tells it to, then kills it, each after `grace`.
     pub(crate) async fn end(&self, grace: Duration) {
-        if tokio::time::timeout(grace, self.ended()).await.is_ok() {
-            return;
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            self.group.terminate();
         }
-        self.group.terminate();
-        if tokio::time::timeout(grace, self.ended()).await.is_ok() {
-            return;
+        if tokio::time::timeout(grace, self.ended()).await.is_err() {
+            self.group.kill();
         }
-        self.kill().await;
+        self.reaped().await;
     }
 
     /// Kills it and its process group, and waits until it is reaped.
@@ -198,7 +197,13 @@ impl Child {
         if self.exit().is_none() {
             self.group.kill();
         }
+        self.reaped().await;
+    }
+
+    /// Waits for the end, and leaves nothing of it: whoever made calls may have hold of this for long.
+    async fn reaped(&self) {
         self.ended().await;
+        drop(self.directory.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
