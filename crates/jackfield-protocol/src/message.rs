@@ -28,7 +28,7 @@ pub mod method {
     pub const SHUTDOWN: &str = "jackfield/shutdown";
     /// Plugin → host, notification: a line for the host's log. `{"level": "info", "message": "…"}`
     pub const LOG: &str = "jackfield/log";
-    /// Plugin → host, notification, if both offered [`feature::SPANS`]: a span that is over ([`crate::span`]).
+    /// Plugin → host, notification, if both offered [`feature::SPANS`](super::feature::SPANS): a span that is over ([`crate::span`]).
     pub const SPAN: &str = "jackfield/span";
 }
 

@@ -133,6 +133,7 @@ fn prometheus_says_what_the_load_counted() {
         let _over = SetAtEnd(&over);
         let reload = service.run(&["reload", "misbehave-process"]);
         assert_eq!(reload.code, 0, "{}", reload.stderr);
+        assert_eq!(Connection::to(&place.path("host.sock")).get("/v1/health").0, 200);
         let begun = Instant::now();
         // A minute of scrapes, the first of them with every caller at work.
         let scraped = || {
