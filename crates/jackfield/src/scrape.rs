@@ -312,8 +312,9 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
 /// How often a method's calls ended in which way. `ok` is there from the beginning, so that its first calls are
 /// seen as growth; the others when they have happened.
 fn calls(one: &One, series: &Series, samples: &mut dyn Samples) {
+    let ends = series.ends();
     for status in Status::ALL {
-        let times = series.ended(status);
+        let times = ends[status as usize];
         if times > 0 || status == Status::Ok {
             let labels = [("plugin", one.name()), ("method", &*series.method), ("status", status.as_str())];
             samples.number(&labels, times.into());
