@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{FileError, LoadError, Refused};
 use crate::manifest::{LibraryName, Manifest, is_plugin_name, is_wasm};
+use crate::regular_file;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -252,7 +253,7 @@ fn is_executable(path: &Path, _: &fs::Metadata) -> bool {
 
 fn begins_like_script(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    fs::File::open(path)?.take(2).read_to_end(&mut start)?;
+    regular_file::open(path)?.take(2).read_to_end(&mut start)?;
     Ok(start == b"#!")
 }
 

@@ -32,6 +32,7 @@ use crate::metrics::AllMeters;
 use crate::plugin::{Command, Generation, Plugin, Reloaded};
 use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
+use crate::regular_file;
 use crate::reload::{self, Starter};
 use crate::trust::Trust;
 use loader::Loader;
@@ -472,7 +473,7 @@ impl Stamp {
     fn of(source: &Path, entry: &Path, vouched: [u8; 32]) -> Self {
         let path = entry.canonicalize().unwrap_or_else(|_| entry.to_owned());
         let metadata = path.metadata().ok();
-        let manifest = (source != entry).then(|| std::fs::read(source).ok()).flatten();
+        let manifest = (source != entry).then(|| regular_file::read(source, u64::MAX).ok()).flatten();
         Self {
             manifest: manifest.map(|bytes| Sha256::digest(&bytes).into()),
             vouched,

@@ -24,6 +24,7 @@
 )]
 
 mod limits;
+mod regular_file;
 
 pub mod rfc3339;
 

@@ -21,11 +21,11 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::regular_file;
 use jackfield_protocol::{Capability, Interface, InterfaceId};
 use semver::Version;
 use sha2::{Digest as _, Sha256};
@@ -506,7 +506,7 @@ fn read_located<T>(
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, ManifestProblem> {
     let mut bytes = Vec::new();
-    fs::File::open(file)
+    regular_file::open(file)
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|source| ManifestProblem::Unreadable { source })?;
     match bytes.len() as u64 > FILE_BYTES_MAX {

@@ -14,7 +14,6 @@ mod lock;
 mod signature;
 
 use std::fmt;
-use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::manifest::{Exposure, Manifest, MechanismKind, Signatures};
 use crate::mechanism::Checked;
 use crate::private_copy::{Kind, hex, private_copy};
+use crate::regular_file;
 
 pub use error::TrustError;
 pub use lock::{LockedPlugin, PluginsLock};
@@ -165,8 +165,9 @@ impl Trust {
             hash.update(format!("{locked:?}"));
         }
         if self.signatures != Signatures::Off {
-            hash.update(fs::read(signature::beside(entry)).unwrap_or_default());
-            hash.update(self.trusted_keys.as_ref().and_then(|file| fs::read(file).ok()).unwrap_or_default());
+            let read = |file: &Path| regular_file::read(file, signature::BYTES_MAX).unwrap_or_default();
+            hash.update(read(&signature::beside(entry)));
+            hash.update(self.trusted_keys.as_deref().map(read).unwrap_or_default());
         }
         hash.finalize().into()
     }
@@ -176,7 +177,7 @@ impl Trust {
 fn read(path: &Path, bytes_max: u64) -> Result<Arc<[u8]>, TrustError> {
     let failed = |source| TrustError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(failed)?;
+    let file = regular_file::open(path).map_err(failed)?;
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     match bytes.len() as u64 > bytes_max {
         true => Err(TrustError::TooLong { path: path.to_owned(), bytes_max }),

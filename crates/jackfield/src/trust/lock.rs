@@ -14,6 +14,7 @@ use super::TrustError;
 use super::error::quoted;
 use crate::manifest::Manifest;
 use crate::private_copy::hex;
+use crate::regular_file;
 
 /// The format of the file.
 const FORMAT: u32 = 1;
@@ -107,7 +108,7 @@ impl PluginsLock {
     pub fn read(dir: &Path) -> Result<Option<Self>, TrustError> {
         let lock = dir.join(Self::FILE);
         let failed = |what: String| TrustError::Lock { lock: lock.clone(), what };
-        let text = match fs::File::open(&lock) {
+        let text = match regular_file::open(&lock) {
             Ok(file) => {
                 io::read_to_string(io::Read::take(file, BYTES_MAX)).map_err(|error| failed(error.to_string()))?
             }

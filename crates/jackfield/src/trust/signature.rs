@@ -4,7 +4,6 @@
 //! plugin's newest, nor this plugin's at all: any entry that a trusted key has signed passes for any other. What
 //! ties name, manifest and bytes together is the lock.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -14,9 +13,10 @@ use minisign_verify::{PublicKey, Signature};
 
 use super::TrustError;
 use crate::manifest::Signatures;
+use crate::regular_file;
 
 /// Largest signature, and file of keys, that is read, in bytes.
-const BYTES_MAX: u64 = 1 << 20;
+pub(super) const BYTES_MAX: u64 = 1 << 20;
 
 /// Where the signature of an entry is.
 pub(super) fn beside(entry: &Path) -> PathBuf {
@@ -105,6 +105,6 @@ fn shown(number: u64) -> String {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?.take(BYTES_MAX).read_to_string(&mut text)?;
+    regular_file::open(path)?.take(BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
 }

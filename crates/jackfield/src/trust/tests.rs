@@ -1,4 +1,5 @@
 use expect_test::expect;
+use std::fs;
 
 use super::exposed::{Place, is_private_by};
 use super::*;

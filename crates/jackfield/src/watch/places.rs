@@ -13,6 +13,7 @@ use super::Signal;
 use super::events::Events;
 use super::settle::{Digest, Pace, Shape, Stamp};
 use crate::discover::{Discovery, directories, discover};
+use crate::regular_file;
 use crate::trust::PluginsLock;
 
 /// Symbolic links that are followed on the way to one file, as on Linux.
@@ -224,7 +225,7 @@ pub(super) fn digest(shape: &Shape) -> Option<Digest> {
         hash.update(name);
         let Some(stamp) = stamp else { continue };
         hash.update(stamp.len.to_le_bytes());
-        let mut file = fs::File::open(path).ok()?;
+        let mut file = regular_file::open(path).ok()?;
         loop {
             match file.read(&mut buffer).ok()? {
                 0 => break,
