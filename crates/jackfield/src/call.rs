@@ -425,7 +425,7 @@ impl PluginCaller {
             encoding: Encoding::Json,
             arguments: Arguments::Encoded(call.arguments.clone().into()),
             timeout: call.timeout,
-            trace: call.span.context(),
+            trace: call.span.carried(),
             blocking: false,
         });
         match inbound {
@@ -455,7 +455,7 @@ impl PluginCaller {
             encoding: bound.encoding,
             arguments,
             timeout: timeout_of(generation, &self.wanted.options),
-            trace: span.context(),
+            trace: span.carried(),
             blocking: outgoing.blocking,
         })
     }
@@ -695,7 +695,7 @@ async fn ask_found(
         encoding: Encoding::Json,
         arguments: Arguments::Encoded(encoded),
         timeout,
-        trace,
+        trace: trace.as_ref(),
         blocking: false,
     });
     let answer = match inbound {

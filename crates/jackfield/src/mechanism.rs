@@ -214,7 +214,7 @@ pub(crate) struct Outbound<'a> {
     /// Time for the call, from now.
     pub(crate) timeout: Duration,
     /// The span it is made in.
-    pub(crate) trace: Option<TraceContext>,
+    pub(crate) trace: Option<&'a TraceContext>,
     /// Whether the caller waits on this thread: then it may be kept until the call is over.
     pub(crate) blocking: bool,
 }

@@ -78,8 +78,10 @@ thread_local! {
     static ABOUT: OnceCell<Vec<u8>> = const { OnceCell::new() };
     static ARGUMENTS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static BLOCK: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// What the next call comes with.
+    /// What the next call comes with, if it is traced.
     static TRACE: Cell<Option<Carried>> = const { Cell::new(None) };
+    /// Whether it is: most calls are not, and then nothing is moved.
+    static TRACED: Cell<bool> = const { Cell::new(false) };
     static SPANS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -160,6 +162,7 @@ pub fn trace(high: u64, low: u64, span: u64, flags: u32) {
     let trace_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
     let context = TraceContext { trace_id, span_id: span.to_be_bytes(), sampled: flags & 1 == 1 };
     TRACE.set(Some(Carried { context: Some(context), home: flags & 2 == 2, ..Carried::default() }));
+    TRACED.set(true);
 }
 
 /// `jackfield_spans`.
@@ -179,32 +182,34 @@ fn dispatch(
     arguments: &[u8],
     answer: &mut Vec<u8>,
 ) -> Dispatched {
-    match TRACE.take() {
-        None => dispatch_untraced(export, interface, function, encoding, arguments, answer),
-        Some(carried) => within(carried, || {
-            let call = Incoming { function: Called::Position(function as usize), encoding, arguments };
-            let span = Serving::begin(|| function_name(export, interface as usize, &call));
-            let dispatched = dispatch_untraced(export, interface, function, encoding, arguments, answer);
-            span.end(error_of(&dispatched));
-            let lines: Vec<_> = take_spans().iter().map(SpanRecord::to_json).collect();
-            SPANS.set(lines.join("\n").into_bytes());
-            dispatched
-        }),
+    let call = Incoming { function: Called::Position(function as usize), encoding, arguments };
+    match TRACED.take() {
+        false => dispatch_untraced(export, interface as usize, call, answer),
+        true => dispatch_traced(export, interface as usize, call, answer),
     }
+}
+
+#[cold]
+fn dispatch_traced(export: &'static Export, interface: usize, call: Incoming<'_>, answer: &mut Vec<u8>) -> Dispatched {
+    within(TRACE.take().unwrap_or_default(), || {
+        let span = Serving::begin(|| function_name(export, interface, &call));
+        let dispatched = dispatch_untraced(export, interface, call, answer);
+        span.end(error_of(&dispatched));
+        let lines: Vec<_> = take_spans().iter().map(SpanRecord::to_json).collect();
+        SPANS.set(lines.join("\n").into_bytes());
+        dispatched
+    })
 }
 
 #[inline]
 fn dispatch_untraced(
     export: &'static Export,
-    interface: u32,
-    function: u32,
-    encoding: Encoding,
-    arguments: &[u8],
+    interface: usize,
+    call: Incoming<'_>,
     answer: &mut Vec<u8>,
 ) -> Dispatched {
     prepare();
-    let call = Incoming { function: Called::Position(function as usize), encoding, arguments };
-    INSTANCE.with(|instance| instance.get_or_init(|| (export.make)()).dispatch(interface as usize, call, answer))
+    INSTANCE.with(|instance| instance.get_or_init(|| (export.make)()).dispatch(interface, call, answer))
 }
 
 /// Before the first line of the plugin's code: what it logs, and why it panics, goes to the host.

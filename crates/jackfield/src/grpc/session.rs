@@ -117,7 +117,7 @@ impl GrpcSession {
             message.clone(),
             self.answer_bytes_max,
             timeout,
-            Carried::of(outbound.trace, &self.recorder),
+            Carried::of(outbound.trace.copied(), &self.recorder),
         );
         let (room, over, mut deadline) = (Arc::clone(&self.room), self.over.subscribe(), self.deadline(timeout));
         let service = Arc::clone(service);

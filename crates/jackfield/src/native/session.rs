@@ -74,7 +74,7 @@ impl NativeSession {
         let ended = match outbound.trace {
             None => make(),
             // What it logs on this thread is of this call.
-            Some(context) => trace::traced_blocking(context, make),
+            Some(context) => trace::traced_blocking(*context, make),
         };
         let text = |bytes: &Buffer| String::from_utf8_lossy(bytes).into_owned();
         match ended {

@@ -127,7 +127,7 @@ impl ProcessSession {
             }
             _ => {
                 let method = format!("{}.{}", self.prefixes[outbound.interface], outbound.function.name);
-                let meta = json_rpc::meta(left, outbound.trace);
+                let meta = json_rpc::meta(left, outbound.trace.copied());
                 message::write_request(out, id, &method, &arguments, &meta);
             }
         }

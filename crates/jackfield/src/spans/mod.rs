@@ -265,6 +265,12 @@ impl Span {
         self.context
     }
 
+    /// The same, lent: most calls carry none, and then nothing is copied.
+    #[inline]
+    pub(crate) fn carried(&self) -> Option<&TraceContext> {
+        self.context.as_ref()
+    }
+
     /// It goes to this generation.
     #[inline]
     pub(crate) fn at(&self, recorder: &Arc<Recorder>) {

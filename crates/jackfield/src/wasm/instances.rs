@@ -3,6 +3,10 @@
 //! An instance makes one call at a time. A call takes an idle one or has one made, and gives it back when it
 //! ended well; one that trapped, ran out of time or was cancelled is thrown away with everything it held,
 //! and the next call gets a new one. Calls that find all of them busy wait for their turn, in order.
+//!
+//! One idle instance lies ready at hand, where calls look first: its turn, its place among the calls and the room
+//! for its arguments are paid for as long as it exists, so that a call that takes it and puts it back counts
+//! nothing and locks nothing.
 
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
@@ -20,7 +24,9 @@ use wasmtime::Engine;
 use super::extism;
 use super::guest::{Guest, Watch};
 use super::kind::{Live, Plugin};
+use super::slot::Slot;
 use super::{WasmError, grants, left, trap};
+use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::manifest::{Instances as Policy, PoolSpec};
 use crate::mechanism::{About, Spec};
@@ -103,6 +109,10 @@ pub(super) struct Instances {
     running_max: usize,
     idle_max: usize,
     calls_max: Option<u64>,
+    /// Whether an instance may be paid for.
+    pays: bool,
+    /// The one that is, while no call has it.
+    ready: Slot<Idle>,
     desk: Mutex<Desk>,
     /// Turns that were handed to calls that wait, until these take them up. Such a call does not count as
     /// [waiting](Desk::waiting) any more.
@@ -113,32 +123,48 @@ pub(super) struct Instances {
     closed: AtomicBool,
 }
 
-/// What calls change when they come and when they go. All of it lies under one lock, which a call takes
-/// twice: one lock is cheaper than a few counters that are atomic each for itself.
+/// What calls change when they come and when they go, but for those that the ready instance makes. All of it lies
+/// under one lock, which a call takes twice: one lock is cheaper than a few counters that are atomic each for itself.
 #[derive(Default)]
 struct Desk {
     /// The one used last is at the end.
-    idle: Vec<Idle>,
-    /// Turns that are taken: instances that run or are being made.
+    #[expect(clippy::vec_box, reason = "a box is handed from one to the other several times in a call")]
+    idle: Vec<Box<Idle>>,
+    /// Turns that are taken: instances that run or are being made, and the one that is paid for.
     running: usize,
     /// Calls that wait for a turn. While there are any, all turns are taken.
     waiting: usize,
-    /// Calls that run or wait.
+    /// Calls that run or wait; the instance that is paid for counts as one.
     calls: usize,
-    /// Bytes of their arguments.
+    /// Bytes of their arguments, and [`PAID_BYTES`] for the instance that is paid for.
     bytes: usize,
+    /// Whether there is one that is paid for: it is [ready](Instances::ready), or a call has it.
+    paid: bool,
     /// How often it was looked for instances that nobody wants.
     looks: u64,
 }
 
+/// Bytes of arguments that are paid for with an instance. A call that has more of them counts them itself.
+const PAID_BYTES: usize = 4 << 10;
+
+/// Of all bytes that there may be, so much that these make no difference.
+const PAID_BYTES_OF: usize = 16 * PAID_BYTES;
+
 /// An instance that waits for a call.
 struct Idle {
-    /// On the heap, for it is handed from one to the other several times in a call.
-    live: Box<Live>,
+    live: Live,
     calls: u64,
     /// Of [`Desk::looks`], when it was put back.
     since: u64,
+    /// Of `calls`, when it was looked at last while it was ready.
+    seen: Option<u64>,
     _alive: Alive,
+}
+
+impl Idle {
+    fn new(live: Live, alive: Alive) -> Box<Self> {
+        Box::new(Self { live, calls: 0, since: 0, seen: None, _alive: alive })
+    }
 }
 
 /// Counts an instance for as long as it exists.
@@ -165,23 +191,32 @@ impl Instances {
             Policy::Fresh => (limits.calls_in_flight_max, 0, None),
             Policy::Pool(pool) => (pool.max, pool.max, Some(pool.clone())),
         };
-        let alive = Arc::new(AtomicUsize::new(0));
         let runs_here = first.runs_here();
-        let idle = Idle { live: Box::new(first), calls: 0, since: 0, _alive: Alive::new(&alive) };
+        let pays = idle_max > 0 && limits.calls_in_flight_max > 0 && limits.call_bytes_in_flight_max >= PAID_BYTES_OF;
         let instances = Arc::new(Self {
             plugin,
             runs_here,
             running_max,
             idle_max,
             calls_max: pool.as_ref().and_then(|pool| pool.max_calls),
-            // The one that was made to ask it who it is makes the first call, if any may wait for that.
-            desk: Mutex::new(Desk { idle: Vec::from_iter(Some(idle).filter(|_| idle_max > 0)), ..Desk::default() }),
+            pays,
+            ready: Slot::empty(),
+            desk: Mutex::default(),
             turns: Semaphore::new(0),
             made: AtomicU64::new(1),
             closed: AtomicBool::new(false),
             maker,
-            alive,
+            alive: Arc::default(),
         });
+        // The one that was made to ask it who it is makes the first call, if any may wait for that.
+        if idle_max > 0 {
+            let idle = Idle::new(first, Alive::new(&instances.alive));
+            let mut desk = instances.desk();
+            (desk.calls, desk.running) = (1, 1);
+            if let Back::Idle = instances.put_back(&mut desk, idle, 0) {
+                (desk.calls, desk.running) = (0, 0);
+            }
+        }
         if let Some(PoolSpec { idle, .. }) = pool {
             instances.runtime().spawn(forget_idle(Arc::downgrade(&instances), idle));
         }
@@ -205,32 +240,42 @@ impl Instances {
     /// one that nobody waits for.
     #[inline]
     pub(super) fn admit<I: Deref<Target = Self>>(this: I, bytes: usize) -> Result<Admitted<I>, Cause> {
-        let limits = &this.maker.spec.limits;
-        let (calls_max, bytes_max) = (limits.calls_in_flight_max, limits.call_bytes_in_flight_max);
+        match this.ready.take() {
+            Some(idle) if bytes <= PAID_BYTES => {
+                Ok(Admitted { instances: this, calls: 0, bytes: 0, holds: Holds::Paid(idle), well: false })
+            }
+            ready => Self::admit_counted(this, ready, bytes),
+        }
+    }
+
+    /// The same, where something has to be counted.
+    fn admit_counted<I: Deref<Target = Self>>(
+        this: I,
+        ready: Option<Box<Idle>>,
+        bytes: usize,
+    ) -> Result<Admitted<I>, Cause> {
         let mut desk = this.desk();
-        if desk.calls >= calls_max {
-            let what = format!("{calls_max} calls run or wait already");
-            return Err(Cause::Limit { limit: "calls_in_flight", what });
+        let calls = usize::from(ready.is_none());
+        if let Err(cause) = desk.count(calls, bytes, &this.maker.spec.limits) {
+            drop(desk);
+            if let Some(idle) = ready {
+                this.put_ready(idle);
+            }
+            return Err(cause);
         }
-        let all = desk.bytes.saturating_add(bytes);
-        if all > bytes_max {
-            let what = format!("the arguments of all calls would be {all} bytes of {bytes_max} allowed");
-            return Err(Cause::Limit { limit: "call_bytes_in_flight", what });
-        }
-        desk.calls += 1;
-        desk.bytes = all;
-        let holds = match desk.running < this.running_max {
-            true => {
+        let holds = match ready {
+            Some(idle) => Holds::Paid(idle),
+            None if desk.running < this.running_max => {
                 desk.running += 1;
                 desk.idle.pop().map_or(Holds::Turn, Holds::Instance)
             }
-            false => Holds::Nothing,
+            None => Holds::Nothing,
         };
         drop(desk);
-        Ok(Admitted { instances: this, bytes, holds, well: false })
+        Ok(Admitted { instances: this, calls, bytes, holds, well: false })
     }
 
-    async fn make(&self, timeout: Duration) -> Result<Idle, Cause> {
+    async fn make(&self, timeout: Duration) -> Result<Box<Idle>, Cause> {
         if self.is_closed() {
             return Err(stopped());
         }
@@ -240,16 +285,23 @@ impl Instances {
             MakeError::Start(cause) => cause,
         })?;
         self.made.fetch_add(1, Ordering::Relaxed);
-        Ok(Idle { live: Box::new(live), calls: 0, since: 0, _alive: alive })
+        Ok(Idle::new(live, alive))
     }
 
     /// Ends every idle instance, and every other when its call is over.
     pub(super) fn close(&self) {
+        let mut desk = self.desk();
         self.closed.store(true, Ordering::Release);
         self.turns.close();
-        let idle = std::mem::take(&mut self.desk().idle);
+        let idle = std::mem::take(&mut desk.idle);
+        // A call that has it is told of this when it puts it back.
+        let ready = self.ready.want();
+        if ready.is_some() {
+            self.unpay(&mut desk);
+        }
+        drop(desk);
         // Outside the lock: what an instance holds may take its time to go.
-        drop(idle);
+        drop((idle, ready));
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -261,16 +313,70 @@ impl Instances {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an instance back, if it is to make more calls; gives it back if not.
+    /// Whether an instance makes no more calls.
     #[inline]
-    fn put_back(&self, desk: &mut Desk, mut idle: Idle) -> Option<Idle> {
-        let worn = self.calls_max.is_some_and(|max| idle.calls >= max) || idle.live.spent();
-        if worn || self.is_closed() || desk.idle.len() >= self.idle_max {
-            return Some(idle);
+    fn is_worn(&self, idle: &Idle) -> bool {
+        self.calls_max.is_some_and(|max| idle.calls >= max) || idle.live.spent() || self.is_closed()
+    }
+
+    /// Puts the instance of a call that was counted back, with `bytes` of arguments.
+    fn put_back(&self, desk: &mut Desk, mut idle: Box<Idle>, bytes: usize) -> Back {
+        if self.is_worn(&idle) || desk.idle.len() >= self.idle_max {
+            return Back::Worn(idle);
+        }
+        let room = self.maker.spec.limits.call_bytes_in_flight_max - (desk.bytes - bytes);
+        if self.pays && !desk.paid && desk.waiting == 0 && room >= PAID_BYTES {
+            desk.paid = true;
+            desk.bytes = desk.bytes - bytes + PAID_BYTES;
+            // Nobody waits, and whoever comes to wait has to have the desk before.
+            self.ready.put(idle);
+            return Back::Ready;
         }
         idle.since = desk.looks;
         desk.idle.push(idle);
-        None
+        Back::Idle
+    }
+
+    /// Puts the instance that is paid for back to where calls look first; or hands it to a call that waits.
+    #[inline]
+    fn put_ready(&self, idle: Box<Idle>) {
+        if self.ready.is_wanted() {
+            self.hand_over(Some(idle));
+        } else if self.ready.put(idle) {
+            self.hand_over(None);
+        }
+    }
+
+    /// The same, where somebody has left word that it is wanted; none if it was put back already.
+    #[cold]
+    fn hand_over(&self, idle: Option<Box<Idle>>) {
+        let mut desk = self.desk();
+        let closed = self.is_closed();
+        if desk.waiting == 0 && !closed {
+            // Whoever wanted it has another by now, or gave up.
+            if let Some(idle) = idle {
+                self.ready.put(idle);
+            }
+            return;
+        }
+        // If yet another call has taken it, that one finds the word.
+        let Some(idle) = idle.or_else(|| self.ready.want()) else { return };
+        if closed {
+            self.unpay(&mut desk);
+            drop(desk);
+            drop(idle);
+            return;
+        }
+        desk.idle.push(idle);
+        self.unpay(&mut desk);
+    }
+
+    /// There is none any more that is paid for.
+    fn unpay(&self, desk: &mut Desk) {
+        desk.paid = false;
+        desk.calls -= 1;
+        desk.bytes -= PAID_BYTES;
+        self.end_turn(desk);
     }
 
     /// Hands a turn on to the call that has waited longest.
@@ -287,10 +393,40 @@ impl Instances {
     }
 }
 
+impl Desk {
+    /// Counts what comes, unless it is more than may be.
+    fn count(&mut self, calls: usize, bytes: usize, limits: &Limits) -> Result<(), Cause> {
+        let (calls_max, bytes_max) = (limits.calls_in_flight_max, limits.call_bytes_in_flight_max);
+        if calls > 0 && self.calls >= calls_max {
+            let what = format!("{calls_max} calls run or wait already");
+            return Err(Cause::Limit { limit: "calls_in_flight", what });
+        }
+        let all = self.bytes.saturating_add(bytes);
+        if all > bytes_max {
+            let what = format!("the arguments of all calls would be {all} bytes of {bytes_max} allowed");
+            return Err(Cause::Limit { limit: "call_bytes_in_flight", what });
+        }
+        self.calls += calls;
+        self.bytes = all;
+        Ok(())
+    }
+}
+
+/// Where an instance went.
+enum Back {
+    /// It is paid for, with what its call had paid.
+    Ready,
+    Idle,
+    /// Nowhere: it makes no more calls, or there are enough.
+    Worn(Box<Idle>),
+}
+
 /// A call that was let in, with what it has of an instance by now. Dropped without
 /// [`Admitted::give_back`], the instance is gone.
 pub(super) struct Admitted<I: Deref<Target = Instances> = Arc<Instances>> {
     instances: I,
+    /// What it has counted at the desk: itself, and the bytes of its arguments.
+    calls: usize,
     bytes: usize,
     holds: Holds,
     /// Whether the call ended well, so that its instance may make another.
@@ -303,7 +439,9 @@ enum Holds {
     Nothing,
     /// It may have an instance made.
     Turn,
-    Instance(Idle),
+    Instance(Box<Idle>),
+    /// The one that is paid for.
+    Paid(Box<Idle>),
 }
 
 impl<I: Deref<Target = Instances>> Admitted<I> {
@@ -317,7 +455,7 @@ impl<I: Deref<Target = Instances>> Admitted<I> {
     #[inline]
     pub(super) fn live_and_runtime(&mut self) -> Option<(&mut Live, &Handle)> {
         match &mut self.holds {
-            Holds::Instance(idle) => Some((&mut idle.live, self.instances.runtime())),
+            Holds::Instance(idle) | Holds::Paid(idle) => Some((&mut idle.live, self.instances.runtime())),
             Holds::Nothing | Holds::Turn => None,
         }
     }
@@ -327,15 +465,14 @@ impl<I: Deref<Target = Instances>> Admitted<I> {
         let begun = Instant::now();
         let instances = &*self.instances;
         if let Holds::Nothing = self.holds {
-            let turn = match Wait::begin(instances) {
-                None => Some(true),
-                Some(wait) => within(timeout, instances.runtime(), wait.turn()).await,
+            self.holds = match Wait::begin(instances) {
+                Err(holds) => holds,
+                Ok(wait) => match within(timeout, instances.runtime(), wait.turn()).await {
+                    Some(true) => Holds::Turn,
+                    Some(false) => return Err(stopped()),
+                    None => return Err(Cause::Timeout { after: timeout }),
+                },
             };
-            match turn {
-                Some(true) => self.holds = Holds::Turn,
-                Some(false) => return Err(stopped()),
-                None => return Err(Cause::Timeout { after: timeout }),
-            }
         }
         if let Holds::Turn = self.holds {
             let idle = instances.desk().idle.pop();
@@ -358,31 +495,63 @@ impl<I: Deref<Target = Instances>> Admitted<I> {
 impl<I: Deref<Target = Instances>> Drop for Admitted<I> {
     fn drop(&mut self) {
         let instances = &*self.instances;
-        let holds = std::mem::replace(&mut self.holds, Holds::Nothing);
+        match std::mem::replace(&mut self.holds, Holds::Nothing) {
+            Holds::Paid(mut idle) => {
+                idle.calls += 1;
+                if self.well && !instances.is_worn(&idle) {
+                    instances.put_ready(idle);
+                } else {
+                    lose(instances, idle);
+                }
+                if (self.calls, self.bytes) != (0, 0) {
+                    self.uncount(&mut instances.desk());
+                }
+            }
+            holds => self.end(holds),
+        }
+    }
+}
+
+/// The instance that is paid for makes no more calls.
+#[cold]
+fn lose(instances: &Instances, idle: Box<Idle>) {
+    drop(idle);
+    instances.unpay(&mut instances.desk());
+}
+
+impl<I: Deref<Target = Instances>> Admitted<I> {
+    fn uncount(&self, desk: &mut Desk) {
+        desk.calls -= self.calls;
+        desk.bytes -= self.bytes;
+    }
+
+    /// Ends a call that was counted.
+    fn end(&self, holds: Holds) {
+        let instances = &*self.instances;
         let has_turn = !matches!(holds, Holds::Nothing);
         // An instance goes before its turn is another's, so that there are never more than may be; and outside
         // the lock, for it may take its time.
         let mut desk = match holds {
             Holds::Nothing | Holds::Turn => instances.desk(),
-            Holds::Instance(broken) if !self.well => {
-                drop(broken);
-                instances.desk()
-            }
-            Holds::Instance(mut idle) => {
+            Holds::Instance(mut idle) | Holds::Paid(mut idle) if self.well => {
                 idle.calls += 1;
                 let mut desk = instances.desk();
-                match instances.put_back(&mut desk, idle) {
-                    None => desk,
-                    Some(worn) => {
+                match instances.put_back(&mut desk, idle, self.bytes) {
+                    Back::Ready => return,
+                    Back::Idle => desk,
+                    Back::Worn(worn) => {
                         drop(desk);
                         drop(worn);
                         instances.desk()
                     }
                 }
             }
+            Holds::Instance(broken) | Holds::Paid(broken) => {
+                drop(broken);
+                instances.desk()
+            }
         };
-        desk.calls -= 1;
-        desk.bytes -= self.bytes;
+        self.uncount(&mut desk);
         if has_turn {
             instances.end_turn(&mut desk);
         }
@@ -396,15 +565,20 @@ struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// None if there is nothing to wait for: the turn is taken.
-    fn begin(instances: &'a Instances) -> Option<Self> {
+    /// What it has, if there is nothing to wait for.
+    fn begin(instances: &'a Instances) -> Result<Self, Holds> {
         let mut desk = instances.desk();
         if desk.running < instances.running_max {
             desk.running += 1;
-            return None;
+            return Err(Holds::Turn);
+        }
+        if desk.paid
+            && let Some(idle) = instances.ready.want()
+        {
+            return Err(Holds::Paid(idle));
         }
         desk.waiting += 1;
-        Some(Self { instances, over: false })
+        Ok(Self { instances, over: false })
     }
 
     /// Whether there was a turn, before the plugin was stopped.
@@ -445,6 +619,14 @@ async fn forget_idle(instances: std::sync::Weak<Instances>, idle: Duration) {
     loop {
         tokio::time::sleep(idle).await;
         let Some(instances) = instances.upgrade().filter(|instances| !instances.is_closed()) else { return };
+        if let Some(mut idle) = instances.ready.take() {
+            if idle.seen == Some(idle.calls) {
+                lose(&instances, idle);
+            } else {
+                idle.seen = Some(idle.calls);
+                instances.put_ready(idle);
+            }
+        }
         let mut desk = instances.desk();
         // What was put back since the last look stays until the next.
         let old = desk.idle.iter().take_while(|idle| idle.since < desk.looks).count();

@@ -29,6 +29,7 @@ mod instances;
 mod kind;
 mod output;
 mod session;
+mod slot;
 mod trap;
 
 use std::io::Read as _;

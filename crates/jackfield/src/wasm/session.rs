@@ -56,9 +56,9 @@ impl Session for WasmSession {
         // A call that is traced is longer by what is said before and after it.
         if outbound.blocking && outbound.trace.is_none() && self.instances.runs_here() {
             match Instances::admit(&*self.instances, outbound.arguments.len()) {
-                Ok(admitted) => {
-                    if let Some(answer) = self.make_here(admitted, function, &outbound) {
-                        return Inbound::Now(answer);
+                Ok(mut admitted) => {
+                    if admitted.live().is_some() {
+                        return self.make_here(admitted, function, &outbound);
                     }
                 }
                 Err(cause) => return Inbound::Now(Err(cause)),
@@ -92,15 +92,10 @@ impl Session for WasmSession {
 
 impl WasmSession {
     /// Makes a call whose caller waits on this thread, in an instance in which nothing waits: without a stack of
-    /// its own, or anything else on the heap. None if no instance is free for it.
+    /// its own, or anything else on the heap. The call has its instance.
     #[inline]
-    fn make_here(
-        &self,
-        mut admitted: Admitted<&Instances>,
-        function: usize,
-        outbound: &Outbound<'_>,
-    ) -> Option<Result<Answer, Cause>> {
-        let live = admitted.live()?;
+    fn make_here(&self, mut admitted: Admitted<&Instances>, function: usize, outbound: &Outbound<'_>) -> Inbound {
+        let Some(live) = admitted.live() else { unreachable!("it was looked at") };
         live.watch().begin_here(outbound.timeout);
         let request = Request {
             function,
@@ -116,14 +111,13 @@ impl WasmSession {
         };
         let error = match ended {
             Ended::Well(answer) => {
-                live.watch().rest();
                 // Before the answer is moved: what it was written with has reached memory by then.
                 admitted.give_back();
-                return Some(answer);
+                return Inbound::Now(answer);
             }
             Ended::Broken(error) => error,
         };
-        Some(Err(trap::cause(&error, live.watch().take_notes(), outbound.timeout)))
+        Inbound::Now(Err(trap::cause(&error, live.watch().take_notes(), outbound.timeout)))
     }
 
     /// Begins a call that may be left for a while. Apart from the call that may not, whose way is shorter.
@@ -140,7 +134,7 @@ impl WasmSession {
             answer_bytes_max: self.answer_bytes_max,
             fuel: self.fuel,
             timeout: outbound.timeout,
-            trace: outbound.trace,
+            trace: outbound.trace.copied(),
         };
         let mut made: Boxed<'static, _> = Box::pin(make(admitted, call));
         // Nobody is woken by this first look, and nobody has to be: whoever waits looks again.
