@@ -4,6 +4,7 @@
 
 mod suite;
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jackfield::{CallOptions, Host, HostFunction, Plugin, Status};
@@ -192,6 +193,72 @@ async fn files_and_variables_are_there_when_they_are_granted_and_not_otherwise()
     }
     for (name, count) in [("nothing", 0), ("knower", 1)] {
         assert_eq!(host.plugin(name).expect("a plugin").call("variables", Value::Null).await, Ok(json!(count)));
+    }
+}
+
+/// Calls that wait on their thread, large and small, that panic, and that are given up, from many threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_storm_of_calls_there_is_room_for_as_many_as_before() {
+    const CALLS: usize = 8;
+    const BYTES: usize = 256 << 10;
+    // What the idle instance that lies ready has paid for.
+    const PAID: usize = 4 << 10;
+    for (name, instances, paid) in [
+        ("shared", "\"shared\"", PAID),
+        ("one", "{ pool = { max = 1 } }", PAID),
+        ("some", "{ pool = { max = 3, idle = \"5ms\" } }", PAID),
+        ("worn", "{ pool = { max = 2, max_calls = 3 } }", PAID),
+        ("fresh", "\"fresh\"", 0),
+    ] {
+        let fixture = Fixture::new(Mechanism::Extism, "misbehave").named(name);
+        let fixture = fixture.limit("calls_in_flight", &CALLS.to_string()).limit("call_bytes_in_flight", "\"256KiB\"");
+        let plugins = Plugins::with(fixture.manifest(&format!("instances = {instances}")));
+        let host = plugins.host().await;
+        let client = suite::misbehave(&host, name);
+        let plugin = host.plugin(name).expect("the plugin");
+        let storm = (0..CALLS).map(|thread| {
+            let (client, blocking, plugin) = (client.clone(), client.clone().blocking(), plugin.clone());
+            tokio::task::spawn_blocking(move || {
+                let (small, large) = ("x".repeat(16), "x".repeat(9_000));
+                for round in 0..60 {
+                    for text in [&small, &large] {
+                        assert!(blocking.echo(text.clone()).is_ok_and(|echoed| echoed == *text), "{name}");
+                    }
+                    if (round + thread) % 16 == 0 {
+                        says(&ended(blocking.panic("now".to_owned())), &["panicked: ", "now"]);
+                    }
+                    if (round + thread) % 20 == 10 {
+                        assert!(poll_once(client.spin()).is_none(), "{name}: it is given up");
+                    }
+                    let asked = poll_once(plugin.call("echo", json!({ "text": large })));
+                    assert!(asked.is_none_or(|echoed| echoed.is_ok()), "{name}");
+                }
+            })
+        });
+        for thread in storm.collect::<Vec<_>>() {
+            in_time(thread).await.expect("no panic");
+        }
+        // To the byte.
+        assert_eq!(client.echo("x".repeat(BYTES - paid)).await.map(|text| text.len()), Ok(BYTES - paid), "{name}");
+        let more = ended(client.echo("x".repeat(BYTES + 1)).await);
+        says(&more, &["limit `call_bytes_in_flight`", "of 262144 allowed"]);
+        // And to the call.
+        let mut spinning: Vec<_> = (0..CALLS).map(|_| Box::pin(plugin.call("spin", Value::Null))).collect();
+        for call in &mut spinning {
+            assert_eq!(poll_once(call), None, "{name}: it spins, or waits");
+        }
+        let more = ended(plugin.call("spin", Value::Null).await);
+        says(&more, &["limit `calls_in_flight`", "8 calls run or wait already"]);
+        drop(spinning);
+        assert_eq!(client.echo("after".to_owned()).await.as_deref(), Ok("after"), "{name}");
+    }
+}
+
+/// What a future gives when it is looked at once.
+fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 
