@@ -52,13 +52,18 @@ fn measure_both() -> Result<(), Box<dyn Error>> {
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     one.block_on(measure("a runtime of one thread", plain::ONE_THREAD))?;
     let two = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let task = two.spawn(async {
+        let measured = measure("a runtime of two threads, the caller is a task of it", plain::TWO_THREADS).await;
+        measured.map_err(|error| error.to_string())
+    });
+    two.block_on(task)??;
     two.block_on(async {
-        measure("a runtime of two threads", plain::TWO_THREADS).await?;
+        measure("a runtime of two threads, the caller is a third", plain::TWO_THREADS).await?;
         starts(&Plugins::new()?).await
     })
 }
 
-type Call = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>>>;
+type Call = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A way to make the call.
 struct Row {
@@ -72,7 +77,7 @@ struct Row {
 }
 
 impl Row {
-    fn new<F: Future<Output = ()> + Send + 'static>(name: &'static str, call: impl Fn() -> F + 'static) -> Self {
+    fn new<F: Future<Output = ()> + Send + 'static>(name: &'static str, call: impl Fn() -> F + Send + Sync + 'static) -> Self {
         let call: Call = Box::new(move || Box::pin(call()));
         Self { name, call, alone: Vec::new(), medians: Vec::new(), rates: Vec::new() }
     }
