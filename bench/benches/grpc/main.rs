@@ -77,7 +77,10 @@ struct Row {
 }
 
 impl Row {
-    fn new<F: Future<Output = ()> + Send + 'static>(name: &'static str, call: impl Fn() -> F + Send + Sync + 'static) -> Self {
+    fn new<F: Future<Output = ()> + Send + 'static>(
+        name: &'static str,
+        call: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
         let call: Call = Box::new(move || Box::pin(call()));
         Self { name, call, alone: Vec::new(), medians: Vec::new(), rates: Vec::new() }
     }

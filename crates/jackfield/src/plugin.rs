@@ -85,6 +85,14 @@ impl fmt::Debug for Plugin {
     }
 }
 
+/// [`PluginInfo`], as far as it changes from one page of series to the next.
+pub(crate) struct Glance {
+    pub(crate) state: State,
+    pub(crate) mechanism: MechanismKind,
+    /// The present generation, or the last there was.
+    pub(crate) last: Option<Arc<Generation>>,
+}
+
 /// What a plugin is and how it is, at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -587,6 +595,15 @@ impl Shared {
 
     fn log_tail(&self, count: usize) -> Vec<String> {
         self.last().map(|generation| generation.log.tail(count)).unwrap_or_default()
+    }
+
+    /// How it is, for a page of series: nothing of what it says is copied.
+    pub(crate) fn glance(&self) -> Glance {
+        let state = self.state();
+        let known = self.known();
+        let (mechanism, last) = (known.identity.mechanism, known.last.clone());
+        drop(known);
+        Glance { state, mechanism, last }
     }
 
     fn info(&self) -> PluginInfo {

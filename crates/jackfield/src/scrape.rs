@@ -5,6 +5,7 @@
 //! Not here: the counting (`metrics/`), serving the page (`jackfield run`).
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use jackfield_protocol::Status;
@@ -14,7 +15,7 @@ use crate::event::Records;
 use crate::life::State;
 use crate::mechanism::signal_name;
 use crate::metrics::{Died, Family, Kind, Page, Samples, Series, TextPage};
-use crate::plugin::{Plugin, PluginInfo, Shared};
+use crate::plugin::{Glance, Plugin, Shared};
 
 /// Where series come from: a host.
 pub(crate) trait Source: Send + Sync {
@@ -36,6 +37,8 @@ pub(crate) trait Source: Send + Sync {
 #[derive(Clone)]
 pub struct Metrics {
     source: Weak<dyn Source>,
+    /// Length of the last page of text: the next is about as long.
+    text_bytes: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Metrics {
@@ -50,7 +53,7 @@ impl Metrics {
 
     pub(crate) fn new<S: Source + 'static>(source: &Arc<S>) -> Self {
         let source: Weak<S> = Arc::downgrade(source);
-        Self { source }
+        Self { source, text_bytes: Arc::default() }
     }
 
     /// All series as Prometheus reads them: OpenMetrics text, with exemplars where calls were traced.
@@ -58,9 +61,12 @@ impl Metrics {
     /// Reads `/proc` for plugins that have a process. It takes a few microseconds for each method and waits for
     /// nobody.
     pub fn text(&self) -> String {
-        let mut page = TextPage::default();
+        // Room at once: a large page would otherwise be moved a dozen times while it grows.
+        let mut page = TextPage::with_capacity(self.text_bytes.load(Ordering::Relaxed));
         self.write(&mut page);
-        page.finish()
+        let text = page.finish();
+        self.text_bytes.store(text.len() + text.len() / 16, Ordering::Relaxed);
+        text
     }
 
     /// The content type of [`Metrics::protobuf`].
@@ -110,25 +116,25 @@ impl prometheus_client::collector::Collector for Metrics {
 /// A plugin at the moment of a scrape.
 struct One {
     shared: Arc<Shared>,
-    info: PluginInfo,
+    at: Glance,
     series: Vec<Arc<Series>>,
     process: Option<Usage>,
 }
 
 impl One {
     fn of(plugin: &Plugin) -> Self {
-        let (shared, info) = (Arc::clone(&plugin.shared), plugin.info());
-        let running = matches!(info.state, State::Ready | State::Draining);
-        let process = info.process.filter(|_| running).and_then(usage);
-        if let Some(usage) = &process {
-            shared.meters.used(info.generation, usage.cpu_seconds);
+        let (shared, at) = (Arc::clone(&plugin.shared), plugin.shared.glance());
+        let running = matches!(at.state, State::Ready | State::Draining);
+        let process = at.last.as_ref().filter(|_| running).and_then(|last| usage(last.session.process()?));
+        if let (Some(usage), Some(last)) = (&process, &at.last) {
+            shared.meters.used(last.number, usage.cpu_seconds);
         }
         let series = shared.meters.series();
-        Self { shared, info, series, process }
+        Self { shared, at, series, process }
     }
 
     fn name(&self) -> &str {
-        &self.info.name
+        &self.shared.name
     }
 }
 
@@ -190,7 +196,7 @@ families! {
 
 /// Writes every family.
 fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
-    use std::sync::atomic::Ordering::Relaxed;
+    use Ordering::Relaxed;
 
     page.family(&CALLS, &mut |samples| {
         for one in plugins {
@@ -212,14 +218,14 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
         });
     };
     each(&IN_FLIGHT, &|one| one.shared.in_flight() as f64);
-    each(&UP, &|one| f64::from(one.info.state == State::Ready));
-    each(&GENERATIONS, &|one| one.info.generations_live as f64);
+    each(&UP, &|one| f64::from(one.at.state == State::Ready));
+    each(&GENERATIONS, &|one| one.shared.generations_live.load(Relaxed) as f64);
     each(&BREAKER, &|one| match one.shared.breaker.state() {
         BreakerState::Closed => 0.0,
         BreakerState::HalfOpen => 1.0,
         BreakerState::Open => 2.0,
     });
-    each(&QUARANTINED, &|one| f64::from(matches!(one.info.state, State::Quarantined { .. })));
+    each(&QUARANTINED, &|one| f64::from(matches!(one.at.state, State::Quarantined { .. })));
     page.family(&QUEUE, &mut |samples| {
         plugins.iter().for_each(|one| samples.times(&[("plugin", one.name())], &one.shared.meters.queue.read()));
     });
@@ -230,7 +236,7 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
         });
     };
     let tally = &records.tally;
-    count(&RESTARTS, &|one| u64::from(one.info.restarts));
+    count(&RESTARTS, &|one| u64::from(one.shared.restarts.load(Relaxed)));
     count(&RESTART_FAILURES, &|one| tally.look(one.name(), |totals| totals.not_started));
     count(&QUARANTINES, &|one| tally.look(one.name(), |totals| totals.quarantined));
     count(&LOG_DROPPED, &|one| one.shared.meters.lines_dropped.load(Relaxed));
@@ -323,13 +329,14 @@ fn calls(one: &One, series: &Series, samples: &mut dyn Samples) {
 }
 
 fn info(one: &One, samples: &mut dyn Samples) {
-    let PluginInfo { version, mechanism, hash, generation, .. } = &one.info;
+    let last = one.at.last.as_deref();
+    let number = last.map_or(0, |last| last.number).to_string();
     let labels = [
         ("plugin", one.name()),
-        ("version", version),
-        ("mechanism", mechanism.as_str()),
-        ("hash", hash.as_deref().unwrap_or_default()),
-        ("generation", &generation.to_string()),
+        ("version", last.map_or("", |last| &last.about.version)),
+        ("mechanism", one.at.mechanism.as_str()),
+        ("hash", last.and_then(|last| last.hash.known()).unwrap_or_default()),
+        ("generation", &number),
     ];
     samples.number(&labels, 1u64.into());
 }

@@ -33,6 +33,9 @@ use crate::trust::{Admitted, Trust, Trusted};
 /// After a start, before its file is hashed: until then the processors have other things to do.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// The files that are read for their hash at the same time, in this process.
+static READING: Semaphore = Semaphore::const_new(1);
+
 /// Starts plugins, and knows what all of them have in common.
 pub(super) struct Loader {
     pub(super) limits: Limits,
@@ -233,6 +236,8 @@ impl Loader {
         let later = Arc::clone(&hash);
         self.runtime.spawn(async move {
             tokio::time::sleep(QUIET).await;
+            // One file at a time: nobody waits for it, and a host of a thousand plugins has other things to do.
+            let _turn = READING.acquire().await;
             let _ = tokio::task::spawn_blocking(move || _ = later.read()).await;
         });
         hash

@@ -69,6 +69,11 @@ pub(crate) struct TextPage {
 }
 
 impl TextPage {
+    /// An empty page with room for so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes) }
+    }
+
     /// Its text, with the line that says that it is whole.
     pub(crate) fn finish(mut self) -> String {
         self.text.push_str("# EOF\n");
@@ -91,8 +96,8 @@ impl Page for TextPage {
             let _ = writeln!(text, "# UNIT {name} {unit}");
         }
         let head = text.len();
-        let (labels, ends) = (String::new(), ends());
-        samples(&mut TextSamples { text, family, labels, ends });
+        let (labels, begin, ends) = (String::new(), String::new(), ends());
+        samples(&mut TextSamples { text, family, labels, begin, ends });
         if self.text.len() == head {
             self.text.truncate(before);
         }
@@ -102,8 +107,9 @@ impl Page for TextPage {
 struct TextSamples<'a> {
     text: &'a mut String,
     family: &'static Family,
-    /// Room for the labels of a series.
+    /// Room for the labels of a series, and for what all its lines begin with.
     labels: String,
+    begin: String,
     /// What stands between the labels and the number of each bucket.
     ends: [String; BOUNDS.len() + 1],
 }
@@ -148,7 +154,10 @@ impl Samples for TextSamples<'_> {
         self.label(labels);
         // Two dozen lines that differ in their ends: what they have in common is put together once, and a number that is
         // that of the line before is not written anew.
-        let begin = format!("{}_bucket{{{}", self.family.name, self.labels);
+        self.begin.clear();
+        for part in [self.family.name, "_bucket{", &self.labels] {
+            self.begin.push_str(part);
+        }
         let (mut count, mut number) = (0, "0".to_owned());
         for ((at, bucket), end) in taken.buckets.iter().enumerate().zip(&self.ends) {
             if *bucket > 0 {
@@ -156,7 +165,7 @@ impl Samples for TextSamples<'_> {
                 number.clear();
                 digits(count, &mut number);
             }
-            self.text.push_str(&begin);
+            self.text.push_str(&self.begin);
             self.text.push_str(end);
             self.text.push_str(&number);
             if let Some(exemplar) = taken.exemplars.get(&at) {
