@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -180,11 +181,14 @@ pub(crate) struct Records {
     pub(crate) quarantine: Quarantine,
     events: broadcast::Sender<Event>,
     pub(crate) tally: Tally,
+    /// Length of the last page of series: the next is about as long.
+    pub(crate) page_bytes: AtomicUsize,
 }
 
 impl Records {
     pub(crate) fn new(crashes: Crashes, quarantine: Quarantine) -> Self {
-        Self { crashes, quarantine, events: broadcast::Sender::new(EVENTS_KEPT), tally: Tally::default() }
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        Self { crashes, quarantine, events, tally: Tally::default(), page_bytes: AtomicUsize::new(0) }
     }
 
     /// Sets a plugin aside, and says so.

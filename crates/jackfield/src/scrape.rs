@@ -5,7 +5,7 @@
 //! Not here: the counting (`metrics/`), serving the page (`jackfield run`).
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use jackfield_protocol::Status;
@@ -37,8 +37,6 @@ pub(crate) trait Source: Send + Sync {
 #[derive(Clone)]
 pub struct Metrics {
     source: Weak<dyn Source>,
-    /// Length of the last page of text: the next is about as long.
-    text_bytes: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Metrics {
@@ -53,7 +51,7 @@ impl Metrics {
 
     pub(crate) fn new<S: Source + 'static>(source: &Arc<S>) -> Self {
         let source: Weak<S> = Arc::downgrade(source);
-        Self { source, text_bytes: Arc::default() }
+        Self { source }
     }
 
     /// All series as Prometheus reads them: OpenMetrics text, with exemplars where calls were traced.
@@ -62,10 +60,14 @@ impl Metrics {
     /// nobody.
     pub fn text(&self) -> String {
         // Room at once: a large page would otherwise be moved a dozen times while it grows.
-        let mut page = TextPage::with_capacity(self.text_bytes.load(Ordering::Relaxed));
+        let source = self.source.upgrade();
+        let bytes = source.as_ref().map(|source| &source.look().1.page_bytes);
+        let mut page = TextPage::with_capacity(bytes.map_or(0, |bytes| bytes.load(Ordering::Relaxed)));
         self.write(&mut page);
         let text = page.finish();
-        self.text_bytes.store(text.len() + text.len() / 16, Ordering::Relaxed);
+        if let Some(bytes) = bytes {
+            bytes.store(text.len() + text.len() / 16, Ordering::Relaxed);
+        }
         text
     }
 
