@@ -120,7 +120,7 @@ pub(super) async fn code(
     .await
 }
 
-fn compile(engine: &Engine, shape: Shape, wasm: &[u8]) -> Result<Code, CompileError> {
+pub(super) fn compile(engine: &Engine, shape: Shape, wasm: &[u8]) -> Result<Code, CompileError> {
     let code = match shape {
         Shape::Module => Module::from_binary(engine, wasm).map(Code::Module),
         Shape::Component => Component::from_binary(engine, wasm).map(Code::Component),
@@ -155,7 +155,7 @@ async fn bounded<T: Send + 'static>(
 ///
 /// A pool for each compilation: one that was left to end by itself would keep the threads of a common one.
 /// The application's own, rayon's global pool, is none of our business.
-fn in_pool<T: Send>(work: impl FnOnce() -> Result<T, CompileError> + Send) -> Result<T, CompileError> {
+pub(super) fn in_pool<T: Send>(work: impl FnOnce() -> Result<T, CompileError> + Send) -> Result<T, CompileError> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).saturating_sub(1).max(1);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

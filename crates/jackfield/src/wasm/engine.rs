@@ -58,13 +58,14 @@ fn config(key: EngineKey) -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     if key.pooled {
         let mut pool = PoolingAllocationConfig::new();
-        pool.total_core_instances(POOLED)
+        // Beside an Extism plugin there is a kernel (`extism/kernel.rs`), with a memory.
+        pool.total_core_instances(POOLED * 2)
             .total_component_instances(POOLED)
-            .total_memories(POOLED)
+            .total_memories(POOLED * 2)
             .total_tables(POOLED * 2)
             .total_stacks(POOLED)
             .total_gc_heaps(POOLED)
-            .max_unused_warm_slots(POOLED / 8);
+            .max_unused_warm_slots(POOLED / 4);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     config

@@ -145,6 +145,9 @@ async fn code(spec: &Spec, bytes: &Arc<[u8]>, shape: Shape) -> Result<(Engine, C
     let key = EngineKey { stack_bytes: limits.stack_bytes_max, fuel: limits.fuel_max.is_some(), pooled: false };
     let compile = async |engine: Engine| {
         let (code, _) = compile::code(&engine, shape, Arc::clone(bytes), &cache, limits.compile_timeout).await?;
+        if let Code::Module(module) = &code {
+            extism::kernel::prepare(&engine, module, &cache, limits.compile_timeout).await;
+        }
         Ok::<_, WasmError>((engine, code))
     };
     // One instance gains nothing from a pool, and in one that is shared by all it would wait for others.

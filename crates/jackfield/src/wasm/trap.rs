@@ -51,7 +51,8 @@ pub(super) fn cause(error: &wasmtime::Error, notes: Notes, timeout: Duration) ->
 /// The guest's stack, innermost first: ` at greeter::greet (src/lib.rs:7:5) < …`.
 fn place(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
-    let frames = backtrace.frames().iter().map(|frame| {
+    let own = backtrace.frames().iter().filter(|frame| !extism::kernel::is_kernel(frame.module()));
+    let frames = own.map(|frame| {
         let symbol = frame.symbols().iter().find(|symbol| symbol.name().is_some() || symbol.file().is_some());
         let of_module = frame.func_name().map(demangled);
         let named = symbol.and_then(|symbol| symbol.name().map(demangled)).or(of_module);

@@ -1,4 +1,4 @@
-//! Extism plugins: core modules that pass everything through a memory of their host's.
+//! Extism plugins: core modules that pass everything through a memory that is not theirs.
 //!
 //! A call puts the canonical JSON of its arguments where the guest asks for its input, runs the export of the
 //! function's name, and reads what the guest has set as its output or as its error. Plugins that were
@@ -7,8 +7,8 @@
 //!
 //! Modules of our own SDK are Extism plugins, and have a second face: `direct.rs`.
 //!
-//! Guaranteed: an offset, a length or a handle that a guest names is checked before a byte is touched; the
-//! memory that lies with the host is bounded by `memory_bytes`; HTTP goes where the manifest says and nowhere
+//! Guaranteed: an offset, a length or a handle that a guest names is checked before a byte is touched; that
+//! memory is bounded by `memory_bytes`; HTTP goes where the manifest says and nowhere
 //! else, and a slow server keeps no thread of the application's; of the functions of the application's own
 //! (`extism:host/user`) it gets those that its manifest grants (`user.rs`).
 
@@ -18,6 +18,7 @@ mod functions;
 #[cfg(feature = "wasm-http")]
 mod http;
 pub(super) mod imports;
+pub(super) mod kernel;
 mod memory;
 mod state;
 mod user;
@@ -36,6 +37,8 @@ use crate::mechanism::{About, FunctionName, Spec};
 
 use direct::Direct;
 use exports::{Called, Described, Exports, Gives, Start};
+use kernel::{Beside, Kernel};
+use memory::Arena;
 
 pub(super) use state::State;
 
@@ -59,9 +62,16 @@ pub(super) struct Broke(pub(super) Cause);
 
 /// What all instances share.
 pub(super) struct Plugin {
-    pre: InstancePre<Guest>,
+    linked: Linked,
     state: State,
     shared: Arc<Shared>,
+}
+
+/// All of it but its instances.
+enum Linked {
+    /// It sees nothing of Extism's memory.
+    Alone(InstancePre<Guest>),
+    Beside(Beside),
 }
 
 /// What is known of the module.
@@ -100,12 +110,20 @@ impl Plugin {
         if module.imports().any(|import| import.module().starts_with("wasi")) {
             wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi).map_err(own)?;
         }
-        let linked = user::add(&mut linker, module, spec)?;
-        let pre = imports::link(&linker, module, spec)?;
+        let lent = user::add(&mut linker, module, spec)?;
+        let linked = match kernel::is_wanted(module) {
+            false => Linked::Alone(imports::link(&linker, module, spec)?),
+            true => {
+                let kernel = Kernel::link(engine).map_err(own)?;
+                kernel.announce(&mut linker).map_err(own)?;
+                imports::link(&linker, module, spec)?;
+                Linked::Beside(Beside::new(kernel, linker, module))
+            }
+        };
         let http = imports::wants_http(module);
-        let alone = !http && !linked.waits && module.imports().all(|import| !import.module().starts_with("wasi"));
+        let alone = !http && !lent.waits && module.imports().all(|import| !import.module().starts_with("wasi"));
         let shared = Shared { exports: Exports::of(module), described: OnceLock::new(), alone };
-        Ok(Self { pre, state: State::new(spec, http || linked.any), shared: Arc::new(shared) })
+        Ok(Self { linked, state: State::new(spec, http || lent.any), shared: Arc::new(shared) })
     }
 
     /// What the store of each instance begins with.
@@ -115,8 +133,11 @@ impl Plugin {
 
     pub(super) async fn instantiate(&self, mut store: Store<Guest>) -> wasmtime::Result<Live> {
         let watch = Arc::clone(&store.data().watch);
-        store.data_mut().extism.begin(b"", None);
-        let instance = self.pre.instantiate_async(&mut store).await?;
+        store.data_mut().extism.begin(None);
+        let instance = match &self.linked {
+            Linked::Alone(pre) => pre.instantiate_async(&mut store).await?,
+            Linked::Beside(beside) => beside.instantiate(&mut store).await?,
+        };
         if matches!(self.shared.exports.start, Start::Initialize | Start::Haskell { initialize: true }) {
             instance.get_typed_func::<(), ()>(&mut store, "_initialize")?.call_async(&mut store, ()).await?;
         }
@@ -263,14 +284,15 @@ impl Live {
         match (request.encoding, called.export, called.direct) {
             (Encoding::Json, Some(export), _) => {
                 let arguments = request.arguments.bytes();
-                let state = &mut self.store.data_mut().extism;
-                match called.text {
-                    false => state.begin(&arguments, Some(request.timeout)),
+                self.store.data_mut().extism.begin(Some(request.timeout));
+                let begun = match called.text {
+                    false => Arena(&mut self.store).begin(&arguments),
                     true => {
                         let input = exports::text_in(&arguments).map_err(refused)?;
-                        state.begin(input.as_bytes(), Some(request.timeout));
+                        Arena(&mut self.store).begin(input.as_bytes())
                     }
-                }
+                };
+                begun.map_err(|cause| Ended::Well(Err(cause)))?;
                 self.find(export).map_err(Ended::Broken)?;
                 Ok(Way::Export(export, called))
             }
@@ -284,8 +306,12 @@ impl Live {
 
     #[inline]
     fn begin_direct(&mut self, request: &Request<'_>) {
-        // What it logs goes through Extism's memory.
-        self.store.data_mut().extism.begin(b"", Some(request.timeout));
+        let state = &mut self.store.data_mut().extism;
+        state.begin(Some(request.timeout));
+        // What it logs goes through Extism's memory; most calls have left nothing there.
+        if state.memory.is_used() {
+            Arena(&mut self.store).clear();
+        }
     }
 
     fn end_export(
@@ -306,7 +332,9 @@ impl Live {
         };
         self.spent |= self.shared.exports.callable[export].starts;
         let Called { text, own_error, .. } = called;
-        Ended::Well(self.store.data().extism.answer(code, text, own_error, request.answer_bytes_max))
+        let state = &self.store.data().extism;
+        let linear = state.memory.linear(&self.store);
+        Ended::Well(state.answer(linear, code, text, own_error, request.answer_bytes_max))
     }
 
     fn find(&mut self, export: usize) -> wasmtime::Result<()> {

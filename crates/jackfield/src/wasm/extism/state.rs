@@ -20,7 +20,6 @@ const VARIABLES_BYTES_MAX: usize = 1 << 20;
 pub(in super::super) struct State {
     pub(super) settings: Arc<Settings>,
     pub(super) memory: Memory,
-    pub(super) input: Vec<u8>,
     /// Offset and length, which were within the memory when they were set.
     pub(super) output: (u64, u64),
     /// The same.
@@ -76,11 +75,9 @@ impl State {
         Self { settings: Arc::new(settings), memory, ..Self::default() }
     }
 
-    /// Begins a call, or with no time given the start of an instance.
-    pub(super) fn begin(&mut self, input: &[u8], timeout: Option<Duration>) {
-        self.memory.reset();
-        self.input.clear();
-        self.input.extend_from_slice(input);
+    /// Begins a call, or with no time given the start of an instance. Its memory begins by itself.
+    #[inline]
+    pub(super) fn begin(&mut self, timeout: Option<Duration>) {
         self.output = (0, 0);
         self.error = None;
         if self.settings.waits {
@@ -108,15 +105,23 @@ impl State {
         Ok(())
     }
 
-    /// What the call has come to. `code` is what the export gave; `text`: the output is text and not JSON.
-    pub(super) fn answer(&self, code: i32, text: bool, own_error: bool, bytes_max: usize) -> Result<Answer, Cause> {
+    /// What the call has come to. `linear` is all that its memory lies in; `code` is what the export gave; `text`:
+    /// the output is text and not JSON.
+    pub(super) fn answer(
+        &self,
+        linear: &[u8],
+        code: i32,
+        text: bool,
+        own_error: bool,
+        bytes_max: usize,
+    ) -> Result<Answer, Cause> {
         if let Some((at, len)) = self.error {
-            return self.failed(self.range(at, len, bytes_max)?, own_error);
+            return self.failed(self.range(linear, (at, len), bytes_max)?, own_error);
         }
         if code != 0 {
             return Err(Cause::Refused { why: format!("it returned {code}, without an error text") });
         }
-        let output = self.range(self.output.0, self.output.1, bytes_max)?;
+        let output = self.range(linear, self.output, bytes_max)?;
         let mut bytes = Buffer::new();
         if text {
             let output = str::from_utf8(output).map_err(|error| {
@@ -148,11 +153,11 @@ impl State {
         Err(Cause::Refused { why: String::from_utf8_lossy(error).into_owned() })
     }
 
-    fn range(&self, at: u64, len: u64, bytes_max: usize) -> Result<&[u8], Cause> {
+    fn range<'a>(&self, linear: &'a [u8], (at, len): (u64, u64), bytes_max: usize) -> Result<&'a [u8], Cause> {
         if len > bytes_max as u64 {
             return Err(too_large(len, bytes_max));
         }
-        self.memory.range(at, len).map_err(|error| Cause::Protocol { what: error.to_string() })
+        self.memory.range(linear, at, len).map_err(|error| Cause::Protocol { what: error.to_string() })
     }
 }
 

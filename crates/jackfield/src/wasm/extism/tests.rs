@@ -358,7 +358,7 @@ async fn what_it_says_of_memory_is_checked() {
     check(
         &f("(call $output_set (call $alloc (i64.const 8)) (i64.const -1))"),
         "",
-        expect!["broken: the plugin crashed: 18446744073709551615 bytes at offset 8 are not within the 8 bytes of Extism memory, at function 28"],
+        expect!["broken: the plugin crashed: 18446744073709551615 bytes at offset 40 are not within the 8 bytes of Extism memory, at function 28"],
     )
     .await;
     check(

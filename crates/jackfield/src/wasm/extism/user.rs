@@ -13,6 +13,7 @@ use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, Val, ValTyp
 
 use super::super::WasmError;
 use super::super::guest::{DeadlineReached, Guest};
+use super::memory::Arena;
 use super::{Broke, ENV, USER, exports};
 use crate::host_function::{HostCall, HostFunction, HostFunctionError, MemoryError, Number, NumberType, Run};
 use crate::mechanism::Spec;
@@ -127,11 +128,11 @@ fn call(
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
     let Run::Now(run) = &function.run else { unreachable!("it was linked as what it is") };
-    let state = &mut caller.data_mut().extism;
-    let until = state.until;
+    let until = caller.data().extism.until;
     let params: Vec<Number> = params.iter().map(number).collect();
     let mut given: Vec<Number> = function.results.iter().map(|ty| ty.zero()).collect();
-    let mut call = HostCall::new(plugin, until, &mut state.memory);
+    let mut arena = Arena(caller);
+    let mut call = HostCall::new(plugin, until, &mut arena);
     let made = catch_unwind(AssertUnwindSafe(|| run(&mut call, &params, &mut given)));
     made.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(|error| broke(function, error))?;
     if until.is_some_and(|until| until <= Instant::now()) {
@@ -156,7 +157,8 @@ async fn call_async(
     let Run::Later(run) = &function.run else { unreachable!("it was linked as what it is") };
     let taken: Result<Vec<_>, _> = {
         // Nothing of the application's looks at who calls, or at the time.
-        let call = HostCall::new("", None, &mut caller.data_mut().extism.memory);
+        let mut arena = Arena(&mut *caller);
+        let call = HostCall::new("", None, &mut arena);
         params.iter().map(|param| call.read(number(param)).map(<[u8]>::to_vec)).collect()
     };
     let taken = taken.map_err(|error| broke(function, error.into()))?;
@@ -168,7 +170,8 @@ async fn call_async(
     });
     let answer = answer.await.map_err(|error| broke(function, error))?;
     if let [result] = results {
-        let mut call = HostCall::new("", None, &mut caller.data_mut().extism.memory);
+        let mut arena = Arena(caller);
+        let mut call = HostCall::new("", None, &mut arena);
         *result = val(call.put(&answer).map_err(|error| broke(function, error.into()))?);
     }
     Ok(())
