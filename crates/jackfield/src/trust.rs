@@ -82,6 +82,11 @@ pub(crate) struct Admitted {
 }
 
 impl Trust {
+    /// Whether the bytes of a plugin count, and not only who can write them. Then there is something to read.
+    pub(crate) fn asks_for_bytes(&self, manifest: &Manifest) -> bool {
+        manifest.sha256.is_some() || self.locked || self.signatures != Signatures::Off
+    }
+
     /// Whether a plugin may be loaded, and what of it. `bytes_max` bounds what is read. Blocks.
     pub(crate) fn admit(
         &self,
@@ -93,7 +98,7 @@ impl Trust {
         let mut admitted = Admitted::default();
         let place = Place::of(&self.dirs, &self.paths, source);
         place.check(source, &manifest.entry, &self.allow, &mut admitted.trusted.let_pass)?;
-        if manifest.sha256.is_none() && !self.locked && self.signatures == Signatures::Off {
+        if !self.asks_for_bytes(manifest) {
             return Ok(admitted);
         }
         if manifest.grpc.reattach.is_some() {

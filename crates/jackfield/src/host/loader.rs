@@ -215,6 +215,10 @@ impl Loader {
             MechanismKind::Wasm => identity.limits.module_bytes_max,
             _ => u64::MAX,
         };
+        if !self.trust.asks_for_bytes(&manifest) {
+            // A few looks at directories, as discovery has had: to hand them to another thread takes longer.
+            return Ok(self.trust.admit(&manifest, &source, &self.cache_dir, bytes_max)?);
+        }
         let asked = move || loader.trust.admit(&manifest, &source, &loader.cache_dir, bytes_max);
         let admitted = self.runtime.spawn_blocking(asked).await;
         Ok(admitted.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)

@@ -69,6 +69,8 @@ impl Place {
         let resolved =
             |path: &Path| path.canonicalize().map_err(|source| TrustError::Read { path: path.to_owned(), source });
         let home = resolved(&self.inside)?;
+        // The ways of manifest and entry have most of their directories in common.
+        let mut seen: Vec<PathBuf> = Vec::new();
         for file in [source, entry] {
             let target = resolved(file)?;
             if !target.starts_with(&home) {
@@ -82,16 +84,20 @@ impl Place {
             let way = way.chain(target.parent().filter(|_| !target.starts_with(&home)));
             for path in way.chain([file, &*target]) {
                 let is_home = path == self.inside || path == home;
-                if (self.ours || !is_home)
-                    && let Some(error) = exposed(path)?
-                {
+                if (!self.ours && is_home) || seen.iter().any(|seen| seen == path) {
+                    continue;
+                }
+                seen.push(path.to_owned());
+                if let Some(error) = exposed(path)? {
                     found(Exposure::Writable, error)?;
                 }
             }
             for path in home.ancestors().chain(target.ancestors()).filter(|path| !path.starts_with(&home)) {
-                if path != target
-                    && let Some(error) = open_to_all(path)?
-                {
+                if path == target || seen.iter().any(|seen| seen == path) {
+                    continue;
+                }
+                seen.push(path.to_owned());
+                if let Some(error) = open_to_all(path)? {
                     found(Exposure::Writable, error)?;
                 }
             }

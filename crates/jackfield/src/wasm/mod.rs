@@ -169,8 +169,11 @@ async fn code(spec: &Spec, bytes: &Arc<[u8]>, shape: Shape) -> Result<(Engine, C
 async fn read(path: &Path, max: u64, runtime: &Handle) -> Result<Arc<[u8]>, WasmError> {
     let path = path.to_owned();
     let reading = runtime.spawn_blocking(move || {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+        let file = std::fs::File::open(path)?;
+        // Room at once; for more than what is there now, it grows.
+        let bytes = file.metadata()?.len().min(max).saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+        file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     });
     let read = reading.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
