@@ -56,7 +56,8 @@ pub struct Limits {
     pub process: ProcessLimits,
     /// Bytes of all linear memories of one instance together. Default: 256 MiB.
     ///
-    /// Growing beyond it fails inside the plugin, as it does when memory is short. Enforced for `wasm`.
+    /// Growing beyond it fails inside the plugin, as it does when memory is short. The blocks of an Extism plugin,
+    /// which lie in a memory of the host's, may have as much again, and its input comes on top. Enforced for `wasm`.
     pub memory_bytes_max: u64,
     /// Elements of all tables of one instance together. Default: 1,000,000. Growing beyond it fails
     /// inside the plugin. Enforced for `wasm`.

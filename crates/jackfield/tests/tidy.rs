@@ -274,11 +274,12 @@ fn modules() -> Vec<String> {
     lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).map(str::to_owned).collect()
 }
 
-/// The files of a module, and their code without tests.
+/// The Rust files of a module, and their code without tests.
 fn sources_of(module: &str) -> Vec<(PathBuf, String)> {
     let src = root().join("crates/jackfield/src");
     let in_module = |file: &PathBuf| *file == src.join(format!("{module}.rs")) || file.starts_with(src.join(module));
-    let files = tracked().into_iter().filter(in_module).filter(|file| !file.ends_with("tests.rs"));
+    let is_code = |file: &PathBuf| file.extension().is_some_and(|it| it == "rs") && !file.ends_with("tests.rs");
+    let files = tracked().into_iter().filter(in_module).filter(is_code);
     let code = files.map(|file| {
         let text = fs::read_to_string(&file).expect("UTF-8");
         let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();

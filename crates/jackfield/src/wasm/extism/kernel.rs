@@ -179,7 +179,27 @@ impl Beside {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::compile::Origin;
+    use super::super::super::engine::{EngineKey, engine};
     use super::*;
+
+    #[tokio::test]
+    async fn it_is_compiled_once_and_then_comes_from_the_cache() {
+        // No other test has this engine.
+        let engine = engine(EngineKey { stack_bytes: 196 << 10, fuel: false, pooled: false }).expect("an engine");
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = Cache::open(directory.path().join("wasm"), 1 << 20);
+        let long = Duration::from_secs(60);
+        let module = |wat: &str| Module::new(&engine, wat::parse_str(wat).expect("a module")).expect("a module");
+        prepare(&engine, &module("(module)"), &cache, long).await;
+        assert!(known(&compiled(), &engine).is_none(), "who has no use for it does not wait for it");
+        let wants = module(r#"(module (import "extism:host/env" "input_length" (func (result i64))))"#);
+        prepare(&engine, &wants, &cache, long).await;
+        assert!(known(&compiled(), &engine).is_some());
+        // As another process would.
+        let (_, origin) = compile::code(&engine, Shape::Module, WASM.into(), &cache, long).await.expect("code");
+        assert_eq!(origin, Origin::Cached);
+    }
 
     #[test]
     fn what_is_embedded_is_what_is_written() {

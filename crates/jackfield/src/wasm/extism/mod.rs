@@ -71,7 +71,7 @@ pub(super) struct Plugin {
 enum Linked {
     /// It sees nothing of Extism's memory.
     Alone(InstancePre<Guest>),
-    Beside(Beside),
+    Beside(Box<Beside>),
 }
 
 /// What is known of the module.
@@ -117,7 +117,7 @@ impl Plugin {
                 let kernel = Kernel::link(engine).map_err(own)?;
                 kernel.announce(&mut linker).map_err(own)?;
                 imports::link(&linker, module, spec)?;
-                Linked::Beside(Beside::new(kernel, linker, module))
+                Linked::Beside(Box::new(Beside::new(kernel, linker, module)))
             }
         };
         let http = imports::wants_http(module);

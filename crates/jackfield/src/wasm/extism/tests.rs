@@ -332,6 +332,8 @@ async fn what_it_imports_and_nobody_offers_is_named() {
         .assert_eq(&missing(r#"(import "env" "abort" (func (param i32 i32 i32 i32)))"#).await);
     let wrong_type = missing(r#"(import "extism:host/env" "alloc" (func (param i32) (result i32)))"#).await;
     assert!(wrong_type.contains("incompatible import type for `extism:host/env::alloc`"), "{wrong_type}");
+    let wrong_type = missing(r#"(import "extism:host/env" "load_u64" (func (param i32) (result i64)))"#).await;
+    assert!(wrong_type.contains("incompatible import type for `extism:host/env::load_u64`"), "{wrong_type}");
 }
 
 #[tokio::test]
@@ -374,6 +376,92 @@ async fn what_it_says_of_memory_is_checked() {
         expect![[r#"ok """#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_guest_writes_to_no_header_and_to_no_input() {
+    for (store, at) in ["store_u8", "store_u64"].into_iter().flat_map(|store| (0..56).map(move |at| (store, at))) {
+        let (ty, width) = if store == "store_u8" { ("i32", 1) } else { ("i64", 8) };
+        let exports = format!(
+            r#"(func (export "f") (result i32)
+                (drop (call $alloc (i64.const 64))) (call ${store} (i64.const {at}) ({ty}.const -1)) (i32.const 0))"#
+        );
+        let expected = format!(
+            "broken: the plugin crashed: {width} bytes at offset {at} are not within the 64 bytes of Extism memory, at function 28"
+        );
+        // The header has 40 bytes, and the input 16.
+        let mut plugin = started(spec(), &format!("(module {PRELUDE} {exports})")).await.expect("a plugin");
+        assert_eq!(plugin.call("f", Encoding::Json, br#"{"input":"0123456789abcdef"}"#).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_call_sees_nothing_of_the_call_before() {
+    // Gives as many zeros as its input says in one digit of thousands, and leaves something in their place.
+    let exports = r#"(func (export "f") (result i32)
+        (local $block i64) (local $at i64) (local $seen i64) (local $len i64)
+        (local.set $len (i64.mul (i64.sub (i64.extend_i32_u (call $input_load_u8 (i64.const 0))) (i64.const 48)) (i64.const 1000)))
+        (local.set $block (call $alloc (local.get $len)))
+        (block $done (loop $next
+            (br_if $done (i64.ge_u (local.get $at) (local.get $len)))
+            (local.set $seen (i64.or (local.get $seen) (call $load_u64 (i64.add (local.get $block) (local.get $at)))))
+            (call $store_u64 (i64.add (local.get $block) (local.get $at)) (i64.const -1))
+            (local.set $at (i64.add (local.get $at) (i64.const 8)))
+            (br $next)))
+        (i64.ne (local.get $seen) (i64.const 0)))"#;
+    let mut plugin = started(spec(), &format!("(module {PRELUDE} {exports})")).await.expect("a plugin");
+    for (thousands, more) in [(9, 0), (1, 0), (9, 0), (3, 5000), (9, 0), (2, 90_000), (9, 3)] {
+        let arguments = serde_json::json!({ "input": format!("{thousands}{}", "x".repeat(more)) }).to_string();
+        assert_eq!(plugin.call("f", Encoding::Json, arguments.as_bytes()).await, r#"ok """#, "{thousands} {more}");
+    }
+}
+
+#[tokio::test]
+async fn extisms_memory_takes_nothing_of_what_the_guests_own_may_have() {
+    // The page of the prelude is all that is allowed.
+    let limits = Limits { memory_bytes_max: 64 << 10, ..Limits::default() };
+    let spec = Spec { limits, ..spec() };
+    let echo = r#"(func (export "f") (result i32) (call $give (call $input)) (i32.const 0))"#;
+    let long = "x".repeat(60_000);
+    let mut plugin = started(spec.clone(), &format!("(module {PRELUDE} {echo})")).await.expect("a plugin");
+    let arguments = serde_json::json!({ "input": long }).to_string();
+    let said = plugin.call("f", Encoding::Json, arguments.as_bytes()).await;
+    assert!(said == format!(r#"ok "{long}""#), "{} bytes", said.len());
+    let grow = r#"(func (export "f") (result i32)
+        (drop (call $input))
+        (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (unreachable))) (i32.const 0))"#;
+    check_in(spec, grow, &long, expect!["broken: limit `memory`: it wanted 131072 bytes of memory of 65536 allowed"])
+        .await;
+}
+
+#[tokio::test]
+async fn the_pool_holds_as_many_plugins_with_a_kernel_as_without() {
+    // No other test has this pool.
+    let engine = engine(EngineKey { stack_bytes: 200 << 10, fuel: false, pooled: true }).expect("an engine");
+    let echo = r#"(func (export "f") (result i32) (call $give (call $input)) (i32.const 0))"#;
+    let spec = spec();
+    for kernel in [true, false] {
+        let wat = match kernel {
+            true => format!("(module {PRELUDE} {echo})"),
+            false => r#"(module (memory (export "memory") 1) (func (export "f")))"#.to_owned(),
+        };
+        let module = Module::new(&engine, wat::parse_str(wat).expect("a module")).expect("a module");
+        let mut plugin = Plugin::link(&engine, &module, &spec).expect("a plugin");
+        let mut all = Vec::new();
+        for _ in 0..512 {
+            let made = plugin.instantiate(store(&engine, &spec, plugin.state())).await;
+            all.push(made.map_err(|error| format!("{}: {error:#}", all.len())).expect("room"));
+        }
+        if kernel {
+            let full = plugin.instantiate(store(&engine, &spec, plugin.state())).await.err().expect("no room");
+            assert!(format!("{full:#}").contains("concurrent"), "{full:#}");
+        }
+        let mut live = all.pop().expect("one");
+        let about = plugin.describe(&mut live, &spec).await.expect("described");
+        let expected = if kernel { r#"ok "hello""# } else { r#"ok """# };
+        let mut last = Started { plugin, live, about, spec: spec.clone() };
+        assert_eq!(last.call("f", Encoding::Json, br#"{"input":"hello"}"#).await, expected);
+    }
 }
 
 #[tokio::test]

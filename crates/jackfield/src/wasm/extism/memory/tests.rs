@@ -1,5 +1,7 @@
 //! Blocks, and what the kernel lets be read and written, in real stores.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use wasmtime::{Instance, Store, WasmParams, WasmResults};
 
@@ -18,6 +20,8 @@ fn rig(bytes_max: u64) -> Rig {
     let mut spec = tests::spec();
     spec.limits.memory_bytes_max = bytes_max;
     let mut store = tests::store(&engine, &spec, State::new(&spec, false));
+    // Its caller waits.
+    store.data().watch.begin_here(Duration::from_secs(3600));
     let linked = Kernel::link(&engine).expect("a kernel");
     let kernel = linked.instantiate(&mut store).expect("an instance");
     // Calls of a test have their thread.
