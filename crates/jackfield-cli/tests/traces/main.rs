@@ -8,6 +8,7 @@ mod flat;
 #[path = "../run/http.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod http;
+mod measured;
 #[path = "../run/service.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod service;
