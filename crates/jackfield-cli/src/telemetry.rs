@@ -4,9 +4,7 @@
 //! exported if `OTEL_METRICS_EXPORTER` is. A variable that says what cannot be is an error at the start: whoever wants
 //! spans wants to know.
 //!
-//! There is no TLS: a collector is reached on the same machine or in the same private network, and goes on from there.
-//!
-//! Not here: what is recorded, and what becomes of it when nobody takes it (`jackfield`).
+//! Not here: how a collector is connected to (`connector.rs`), what is recorded, and what becomes of it when nobody takes it (`jackfield`).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -30,6 +28,7 @@ use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, S
 use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::connector::{Connector, Files};
 use crate::fault::Kind;
 use crate::report::Told;
 
@@ -59,6 +58,8 @@ struct Collector {
     /// Where it is, if they say.
     endpoint: Option<String>,
     timeout: Duration,
+    /// For TLS.
+    files: Files,
     /// Whether they name the host.
     named: bool,
 }
@@ -86,7 +87,9 @@ pub(crate) fn spans() -> Result<Option<Spans>> {
 
 /// How measurements are exported, if the environment says so.
 pub(crate) fn meters() -> Result<Option<Meters>> {
-    Ok(MeterSettings::read(&environment)?.map(Meters))
+    let Some(settings) = MeterSettings::read(&environment)? else { return Ok(None) };
+    let connector = settings.collector.connector()?;
+    Ok(Some(Meters { settings, connector }))
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -120,13 +123,17 @@ impl Collector {
         if !wanted || disabled {
             return Ok(None);
         }
-        if let Some((name, endpoint)) = &endpoint
-            && endpoint.starts_with("https:")
-        {
-            return Err(wrong(name, endpoint, "an address that begins with `http://`")
-                .hint("run a collector beside the host, and let that one go on over TLS")
-                .into());
-        }
+        let own = match (one_of(variable, of("CLIENT_CERTIFICATE")), one_of(variable, of("CLIENT_KEY"))) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some((name, file)), None) => {
+                return Err(wrong(&name, &file, "given together with a `…_CLIENT_KEY`").into());
+            }
+            (None, Some((name, file))) => {
+                return Err(wrong(&name, &file, "given together with a `…_CLIENT_CERTIFICATE`").into());
+            }
+        };
+        let files = Files { authorities: one_of(variable, of("CERTIFICATE")), own };
         let wire = match one_of(variable, of("PROTOCOL")) {
             None => Wire::Http,
             Some((_, wire)) if wire == "http/protobuf" => Wire::Http,
@@ -138,6 +145,7 @@ impl Collector {
             wire,
             endpoint: endpoint.map(|(_, endpoint)| endpoint),
             timeout: millis(variable, of("TIMEOUT"), Duration::from_secs(10))?,
+            files,
             named: variable("OTEL_SERVICE_NAME").is_some()
                 || attributes.split(',').any(|attribute| attribute.trim_start().starts_with("service.name=")),
         }))
@@ -150,18 +158,27 @@ impl Collector {
     }
 
     /// A connection for gRPC, which is made when it is needed.
-    fn channel(&self) -> Result<Channel> {
+    fn channel(&self, connector: Connector) -> Result<Channel> {
         let endpoint = self.endpoint.clone().unwrap_or_else(|| GRPC.to_owned());
         // The scheme may be left out, which means TLS only for who has it.
         let endpoint = if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") };
         let at = Endpoint::from_shared(endpoint.clone());
         let at = at.with_context(|| format!("`{endpoint}` is no address of a collector"))?;
-        Ok(at.timeout(self.timeout).connect_timeout(self.timeout).connect_lazy())
+        Ok(at.timeout(self.timeout).connect_timeout(self.timeout).connect_with_connector_lazy(connector))
     }
 
     /// A client for HTTP, whose clones share its connections.
-    fn client(&self) -> HyperClient {
-        HyperClient::with_default_connector(self.timeout, None)
+    fn client(&self, connector: Connector) -> HyperClient<Connector> {
+        HyperClient::new(connector, self.timeout, None)
+    }
+
+    /// Reads the files, even where none is needed: whoever names one wants to know.
+    fn connector(&self) -> Result<Connector> {
+        let protocol: &[u8] = match self.wire {
+            Wire::Grpc => b"h2",
+            Wire::Http => b"http/1.1",
+        };
+        Connector::new(&self.files, protocol)
     }
 }
 
@@ -192,13 +209,14 @@ impl Settings {
     fn build(self) -> Result<Spans> {
         let spans = self.spans().resource(self.collector.resource());
         let collector = self.collector;
+        let connector = collector.connector()?;
         let made = match collector.wire {
             Wire::Grpc => {
                 let mut channel = None;
                 spans.export(move || -> Result<_, anyhow::Error> {
                     let channel = match &channel {
                         Some(channel) => Channel::clone(channel),
-                        None => channel.insert(collector.channel()?).clone(),
+                        None => channel.insert(collector.channel(connector.clone())?).clone(),
                     };
                     let exporter = SpanExporter::builder().with_tonic().with_channel(channel);
                     Ok(exporter.with_timeout(collector.timeout).build()?)
@@ -206,7 +224,7 @@ impl Settings {
             }
             Wire::Http => {
                 // One for all, so that their connections are shared.
-                let client = collector.client();
+                let client = collector.client(connector);
                 spans.export(move || -> Result<_, ExporterBuildError> {
                     let exporter = SpanExporter::builder().with_http().with_http_client(client.clone());
                     exporter.with_protocol(Protocol::HttpBinary).with_timeout(collector.timeout).build()
@@ -247,21 +265,24 @@ impl MeterSettings {
 }
 
 /// Measurements that are to be exported, once there is a host.
-pub(crate) struct Meters(MeterSettings);
+pub(crate) struct Meters {
+    settings: MeterSettings,
+    connector: Connector,
+}
 
 impl Meters {
     /// Exports them until the end, on a thread of its own. The collector is spoken to in the runtime that this is called in.
-    pub(crate) fn export(&self, metrics: &Metrics) -> Result<Exported> {
-        let Self(MeterSettings { collector, interval, export_timeout }) = self;
+    pub(crate) fn export(self, metrics: &Metrics) -> Result<Exported> {
+        let Self { settings: MeterSettings { collector, interval, export_timeout }, connector } = self;
         let exporter = match collector.wire {
             Wire::Grpc => MetricExporter::builder()
                 .with_tonic()
-                .with_channel(collector.channel()?)
+                .with_channel(collector.channel(connector)?)
                 .with_timeout(collector.timeout)
                 .build(),
             Wire::Http => MetricExporter::builder()
                 .with_http()
-                .with_http_client(collector.client())
+                .with_http_client(collector.client(connector))
                 .with_protocol(Protocol::HttpBinary)
                 .with_timeout(collector.timeout)
                 .build(),
@@ -269,10 +290,10 @@ impl Meters {
         let exporter = Saying {
             exporter: exporter.context("what OpenTelemetry's variables say cannot be done")?,
             runtime: Handle::current(),
-            timeout: *export_timeout,
+            timeout: export_timeout,
             failing: AtomicBool::new(false),
         };
-        let reader = PeriodicReader::builder(exporter).with_interval(*interval).build();
+        let reader = PeriodicReader::builder(exporter).with_interval(interval).build();
         let provider = SdkMeterProvider::builder().with_resource(collector.resource()).with_reader(reader);
         let provider =
             provider.with_view(|_: &Instrument| Stream::builder().with_cardinality_limit(SERIES_MAX).build().ok());
@@ -384,7 +405,7 @@ mod tests {
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name=x"),
         ]);
         let settings = settings.expect("understood").expect("wanted");
-        let Collector { wire, endpoint, timeout, named } = settings.collector;
+        let Collector { wire, endpoint, timeout, named, .. } = settings.collector;
         assert_eq!((wire, endpoint.as_deref(), named), (Wire::Grpc, Some("localhost:4317"), true));
         assert_eq!(timeout, Duration::from_millis(250));
         assert_eq!(settings.sampling, "parentbased_traceidratio:0.5".parse().expect("a sampler"));
@@ -431,7 +452,8 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1s"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector:4318"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "own.pem"),
         ] {
             let error = read(&[ENDPOINT, (variable, value)]).expect_err(variable);
             let said = format!("{error:#}");

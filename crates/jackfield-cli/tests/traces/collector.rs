@@ -98,6 +98,10 @@ impl Collector {
         Self { kept, address, _runtime: runtime }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -12,6 +12,7 @@ mod measured;
 #[path = "../run/service.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod service;
+mod tls;
 
 use collector::{Collector, Span};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -209,14 +210,4 @@ fn the_last_spans_are_exported_at_the_end() {
 /// What `/metrics` says.
 fn page(place: &Place) -> String {
     http::unix(&place.path("host.sock"), "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body
-}
-
-#[test]
-fn what_cannot_be_exported_is_an_error_at_the_start() {
-    let place = Place::new();
-    let variables = variables("https://collector:4318", "grpc");
-    let run = place.run_in(&["run", "--plugins", "plugins", "--listen", "unix:host.sock"], &variables);
-    assert_eq!(run.code, 2, "{}", run.stdout);
-    assert!(run.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT is \"https://collector:4318\""), "{}", run.stderr);
-    assert!(run.stderr.contains("run a collector beside the host"), "{}", run.stderr);
 }
