@@ -66,9 +66,12 @@ pub(crate) fn observe(
 
 /// A page that is written once for a collection, in which every instrument is asked for itself.
 struct Look {
-    write: Box<dyn Fn(&mut dyn Page) + Send + Sync>,
+    write: Box<Write>,
     seen: Mutex<Option<(Instant, Series)>>,
 }
+
+/// Writes a page of now.
+type Write = dyn Fn(&mut dyn Page) + Send + Sync;
 
 /// What each instrument has not yet taken, by its name.
 type Series = HashMap<String, Vec<One>>;
