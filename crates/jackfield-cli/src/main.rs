@@ -7,6 +7,8 @@ mod args;
 
 mod call;
 mod config;
+#[cfg(feature = "otel")]
+mod connector;
 mod crashes;
 mod events;
 mod health;

@@ -50,20 +50,23 @@ pub(crate) fn run(run: args::Run, place: Where, state_dir: Option<PathBuf>, verb
     let settings = Settings::read(run.config.as_deref(), typed)?;
     let token = settings.check()?;
     #[cfg(feature = "otel")]
-    let spans = crate::telemetry::spans()?;
+    let telemetry = (crate::telemetry::spans()?, crate::telemetry::meters()?);
     #[cfg(not(feature = "otel"))]
-    let spans = None;
+    let telemetry = ();
     output::log_of_service(settings.log_format, settings.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let done = runtime.block_on(live(settings, token, spans));
+    let done = runtime.block_on(live(settings, token, telemetry));
     // What still runs is nobody's any more: a call that a native plugin does not end, say.
     runtime.shutdown_background();
     done
 }
 
-/// Without `otel` there are none.
+/// What is exported: spans, and measurements.
+#[cfg(feature = "otel")]
+type Telemetry = (Option<Spans>, Option<crate::telemetry::Meters>);
+/// Without `otel` nothing is.
 #[cfg(not(feature = "otel"))]
-type Spans = std::convert::Infallible;
+type Telemetry = ();
 
 /// Files that are removed at the end.
 #[cfg(unix)]
@@ -72,7 +75,7 @@ type Sockets = Vec<crate::socket::Socket>;
 type Sockets = ();
 
 /// From the first listener to the last answer.
-async fn live(settings: Settings, token: Option<Token>, spans: Option<Spans>) -> Result<Outcome> {
+async fn live(settings: Settings, token: Option<Token>, telemetry: Telemetry) -> Result<Outcome> {
     let mut signals = Signals::new()?;
     // First, since this is what may be wrong, and costs nothing.
     let (listeners, sockets) = listen(&settings.listen, token.as_ref()).await?;
@@ -86,13 +89,18 @@ async fn live(settings: Settings, token: Option<Token>, spans: Option<Spans>) ->
         });
     }
     let host = tokio::select! {
-        host = build(&settings, spans.as_ref()) => host?,
+        host = build(&settings, &telemetry) => host?,
         () = signals.end() => {
             drop(sockets);
             return Ok(Outcome::Done);
         }
     };
     let (ready, refused) = (host.plugins().len(), host.refused().len());
+    #[cfg(feature = "otel")]
+    let telemetry = {
+        let (spans, meters) = telemetry;
+        (spans, meters.map(|meters| meters.export(&host.metrics())).transpose()?)
+    };
     let service = Arc::new(Service::new(Own::new(host)));
     let mut serving = JoinSet::new();
     for listener in listeners {
@@ -115,7 +123,8 @@ async fn live(settings: Settings, token: Option<Token>, spans: Option<Spans>) ->
         if tokio::time::timeout(LAST_ANSWERS, answered).await.is_err() {
             tracing::warn!("somebody did not take their answer within {LAST_ANSWERS:?}");
         }
-        last_spans(spans).await;
+        #[cfg(feature = "otel")]
+        last_words(telemetry).await;
     };
     tokio::select! {
         () = in_order => tracing::info!("ended"),
@@ -127,31 +136,33 @@ async fn live(settings: Settings, token: Option<Token>, spans: Option<Spans>) ->
     Ok(Outcome::Done)
 }
 
-/// Exports what is recorded by now, unless the collector takes too long.
-async fn last_spans(spans: Option<Spans>) {
-    #[cfg(feature = "otel")]
+/// Exports what is recorded and measured by now, unless the collector takes too long.
+#[cfg(feature = "otel")]
+async fn last_words((spans, exported): (Option<Spans>, Option<crate::telemetry::Exported>)) {
+    if let Some(exported) = exported {
+        // It has a time-out of its own.
+        let _ = tokio::task::spawn_blocking(|| exported.end()).await;
+    }
     if let Some(spans) = spans
         && tokio::time::timeout(LAST_SPANS, spans.flush()).await.is_err()
     {
         tracing::warn!("the last spans were not exported within {LAST_SPANS:?}");
     }
-    #[cfg(not(feature = "otel"))]
-    let _ = spans;
 }
 
-async fn build(settings: &Settings, spans: Option<&Spans>) -> Result<Host> {
+async fn build(settings: &Settings, telemetry: &Telemetry) -> Result<Host> {
     let builder = settings.plugins.iter().fold(Host::builder(), |builder, dir| builder.plugin_dir(dir));
     let builder = trusting(builder, &settings.trust);
     let builder = builder.limits(settings.limits.clone()).lifecycle(settings.lifecycle.clone());
     #[cfg(feature = "metrics")]
     let builder = builder.native_histograms(settings.native_histograms);
     #[cfg(feature = "otel")]
-    let builder = match spans {
+    let builder = match &telemetry.0 {
         Some(spans) => builder.spans(spans.clone()),
         None => builder,
     };
     #[cfg(not(feature = "otel"))]
-    let _ = spans;
+    let () = telemetry;
     #[cfg(feature = "watch")]
     let builder = builder.watch(settings.watch);
     #[cfg(not(feature = "watch"))]

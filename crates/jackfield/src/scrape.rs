@@ -98,6 +98,27 @@ impl Metrics {
         registry.register_collector(Box::new(self.clone()));
     }
 
+    /// Makes an observable instrument of OpenTelemetry for each family, by the names of the page without `_total`, with
+    /// its labels as attributes and the units `s` and `By`. Once for a meter. Each collection looks once at all plugins; when
+    /// the host is gone, nothing is observed.
+    ///
+    /// OpenTelemetry's API has no observable histogram: of a histogram there are two counters, `_count` and `_sum`, and
+    /// no buckets. Its SDK keeps 2,000 series of an instrument, unless a view says otherwise; what is beyond them is
+    /// one series, `otel.metric.overflow`. Where it exports cumulative counts, it repeats those of a plugin that is gone.
+    ///
+    /// ```no_run
+    /// # async fn example(provider: &dyn opentelemetry::metrics::MeterProvider) -> std::io::Result<()> {
+    /// let host = jackfield::Host::builder().plugin_dir("plugins").build().await?;
+    /// host.metrics().observe(&provider.meter("jackfield"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "otel-metrics")]
+    pub fn observe(&self, meter: &opentelemetry::metrics::Meter) {
+        let metrics = self.clone();
+        crate::metrics::observe(FAMILIES, meter, move |page| metrics.write(page));
+    }
+
     pub(crate) fn write(&self, page: &mut dyn Page) {
         if let Some(source) = self.source.upgrade() {
             let (plugins, records) = source.look();
@@ -165,7 +186,7 @@ macro_rules! families {
         $(static $family: Family = Family { name: $name, help: $help, kind: Kind::$kind, unit: $unit };)*
 
         /// All families, in their order on the page.
-        #[cfg(test)]
+        #[cfg(any(test, feature = "otel-metrics"))]
         static FAMILIES: &[&Family] = &[$(&$family),*];
     };
 }

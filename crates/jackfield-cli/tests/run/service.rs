@@ -300,6 +300,12 @@ impl<'a> Service<'a> {
         self.running.line_with(part)
     }
 
+    /// The number of its process.
+    #[allow(dead_code, reason = "of the tests of traces")]
+    pub(crate) fn process(&self) -> u32 {
+        self.running.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         self.running.signal(name);
     }

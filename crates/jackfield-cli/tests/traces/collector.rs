@@ -10,10 +10,16 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as PointValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use tokio::net::TcpListener;
@@ -37,9 +43,20 @@ pub(crate) struct Span {
     pub(crate) attributes: BTreeMap<String, String>,
 }
 
-/// The spans that came.
+/// A metric of the latest export, as far as tests look.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// `service.name` of the resource.
+    pub(crate) service: String,
+    pub(crate) unit: String,
+    /// `sum` if it only grows and is cumulative, or `gauge`.
+    pub(crate) kind: &'static str,
+    pub(crate) points: Vec<(BTreeMap<String, String>, f64)>,
+}
+
+/// What came: spans, and the metrics of the latest export by name.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Span>>>);
+struct Kept(Arc<Mutex<Vec<Span>>>, Arc<Mutex<BTreeMap<String, Measured>>>);
 
 pub(crate) struct Collector {
     kept: Kept,
@@ -51,7 +68,8 @@ impl Collector {
     pub(crate) fn grpc() -> Self {
         Self::serving(async |listener, kept| {
             let incoming = tonic::transport::server::TcpIncoming::from(listener);
-            let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(kept));
+            let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(kept.clone()));
+            let server = server.add_service(MetricsServiceServer::new(kept));
             server.serve_with_incoming(incoming).await.expect("it serves");
         })
     }
@@ -80,12 +98,21 @@ impl Collector {
         Self { kept, address, _runtime: runtime }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.kept.0.lock().expect("unharmed").clone()
+    }
+
+    /// The metrics of the latest export.
+    pub(crate) fn measured(&self) -> BTreeMap<String, Measured> {
+        self.kept.1.lock().expect("unharmed").clone()
     }
 
     /// The spans of a trace.
@@ -95,11 +122,21 @@ impl Collector {
 }
 
 async fn answer(request: Request<Incoming>, kept: &Kept) -> Result<Response<Full<Bytes>>, Infallible> {
-    assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/traces"));
+    assert_eq!(request.method().as_str(), "POST");
     assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+    let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.expect("a body").to_bytes();
-    kept.keep(ExportTraceServiceRequest::decode(body).expect("spans"));
-    let answer = ExportTraceServiceResponse::default().encode_to_vec();
+    let answer = match &*path {
+        "/v1/traces" => {
+            kept.keep(ExportTraceServiceRequest::decode(body).expect("spans"));
+            ExportTraceServiceResponse::default().encode_to_vec()
+        }
+        "/v1/metrics" => {
+            kept.keep_metrics(ExportMetricsServiceRequest::decode(body).expect("metrics"));
+            ExportMetricsServiceResponse::default().encode_to_vec()
+        }
+        other => panic!("{other}"),
+    };
     Ok(Response::new(Full::new(answer.into())))
 }
 
@@ -114,7 +151,46 @@ impl TraceService for Kept {
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Kept {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, Status> {
+        self.keep_metrics(request.into_inner());
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 impl Kept {
+    fn keep_metrics(&self, request: ExportMetricsServiceRequest) {
+        let mut latest = BTreeMap::new();
+        for of_resource in request.resource_metrics {
+            let resource = attributes(of_resource.resource.unwrap_or_default().attributes);
+            for metric in of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                let (kind, points) = match metric.data {
+                    // 2 is cumulative.
+                    Some(Data::Sum(sum)) if sum.is_monotonic && sum.aggregation_temporality == 2 => {
+                        ("sum", sum.data_points)
+                    }
+                    Some(Data::Gauge(gauge)) => ("gauge", gauge.data_points),
+                    other => panic!("{}: {other:?}", metric.name),
+                };
+                let points = points.into_iter().map(|point| {
+                    let value = match point.value.expect("a value") {
+                        PointValue::AsDouble(value) => value,
+                        PointValue::AsInt(value) => value as f64,
+                    };
+                    (attributes(point.attributes), value)
+                });
+                let service = resource["service.name"].clone();
+                let one = Measured { service, unit: metric.unit, kind, points: points.collect() };
+                assert!(latest.insert(metric.name.clone(), one).is_none(), "{} is there twice", metric.name);
+            }
+        }
+        *self.1.lock().expect("unharmed") = latest;
+    }
+
     fn keep(&self, request: ExportTraceServiceRequest) {
         let mut kept = self.0.lock().expect("unharmed");
         for of_resource in request.resource_spans {

@@ -3,14 +3,16 @@
 #![cfg(all(unix, feature = "otel"))]
 
 mod collector;
+#[cfg(target_os = "linux")]
+mod flat;
 #[path = "../run/http.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod http;
+mod measured;
 #[path = "../run/service.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod service;
-
-use std::net::TcpListener;
+mod tls;
 
 use collector::{Collector, Span};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -205,57 +207,7 @@ fn the_last_spans_are_exported_at_the_end() {
     tree(&collector, 1, true);
 }
 
-#[test]
-fn a_collector_that_is_gone_or_hangs_costs_spans_and_nothing_else() {
-    // Accepts, and never answers.
-    let hanging = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let gone = {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-        taken.local_addr().expect("it has one")
-    };
-    let hanging_at = hanging.local_addr().expect("it has one");
-    std::thread::spawn(move || hanging.incoming().flatten().collect::<Vec<_>>());
-    for (address, wire) in
-        [(gone, "grpc"), (gone, "http/protobuf"), (hanging_at, "grpc"), (hanging_at, "http/protobuf")]
-    {
-        let place = Place::new();
-        place.link("english-process");
-        let more = [
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "64".to_owned()),
-            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16".to_owned()),
-            ("OTEL_BSP_EXPORT_TIMEOUT", "500".to_owned()),
-        ];
-        let variables = [variables(&format!("http://{address}"), wire), more.to_vec()].concat();
-        let mut service = Service::start_in(&place, &variables);
-        let ada = r#"{"name":"Ada"}"#;
-        // Every call is answered, long after the queue is full.
-        let run = service.run(&["call", "english-process", "greet", ada, "--repeat", "2000", "--json"]);
-        assert_eq!(run.json()["calls"], 2000, "{wire} at {address}");
-        let dropped = || {
-            let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-            let page = http::unix(&place.path("host.sock"), request).body;
-            let of = |reason: &str| {
-                let series =
-                    format!("plugin_telemetry_dropped_total{{plugin=\"english-process\",reason=\"{reason}\"}} ");
-                let line = page.lines().find_map(|line| line.strip_prefix(&series)).unwrap_or_else(|| panic!("{page}"));
-                line.parse::<f64>().expect("a number")
-            };
-            (of("queue"), of("export"))
-        };
-        until("spans are dropped and counted", || dropped().1 > 0.0);
-        // Each call has two.
-        assert!(dropped().0 + dropped().1 <= 4000.0 + 10.0, "{:?}", dropped());
-        service.signal("TERM");
-        assert_eq!(service.wait(), 0);
-    }
-}
-
-#[test]
-fn what_cannot_be_exported_is_an_error_at_the_start() {
-    let place = Place::new();
-    let variables = variables("https://collector:4318", "grpc");
-    let run = place.run_in(&["run", "--plugins", "plugins", "--listen", "unix:host.sock"], &variables);
-    assert_eq!(run.code, 2, "{}", run.stdout);
-    assert!(run.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT is \"https://collector:4318\""), "{}", run.stderr);
-    assert!(run.stderr.contains("run a collector beside the host"), "{}", run.stderr);
+/// What `/metrics` says.
+fn page(place: &Place) -> String {
+    http::unix(&place.path("host.sock"), "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body
 }

@@ -12,6 +12,8 @@
 mod durations;
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "nobody asks for it"))]
 mod fine;
+#[cfg(feature = "otel-metrics")]
+mod meter;
 mod own;
 mod page;
 #[cfg(feature = "metrics")]
@@ -32,6 +34,8 @@ use fine::Fine;
 use own::{Adders, Own};
 
 pub(crate) use durations::{Durations, Exemplar, Taken};
+#[cfg(feature = "otel-metrics")]
+pub(crate) use meter::observe;
 #[cfg_attr(not(feature = "metrics"), allow(unused_imports, reason = "only the page has use for them"))]
 pub(crate) use page::{Family, Kind, Page, Samples, TextPage};
 #[cfg(feature = "metrics")]
