@@ -135,7 +135,8 @@ async fn counters_never_fall_over_restarts_and_reloads_and_are_gone_with_their_p
         grown(&host, "a reload");
         kill(Client::plugin(&rascal).info().process.expect("a process"));
         eventually("it is started again", || {
-            value(&host, "plugin_restarts_total{plugin=\"misbehave\"}") == f64::from(round + 1)
+            let restarts = series(&host).get("plugin_restarts_total{plugin=\"misbehave\",reason=\"signal\"}").copied();
+            restarts == Some(f64::from(round + 1))
         });
         grown(&host, "a restart");
     }
@@ -177,6 +178,55 @@ async fn what_is_not_loaded_is_counted_by_the_step_that_failed() {
     let plugins = Plugins::with(Fixture::misbehaving("exit-3"));
     let host = plugins.host().await;
     assert_eq!(value(&host, "plugin_load_failures_total{reason=\"start\"}"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_before_it_is_started_is_counted_once_for_each_reason() {
+    let plugins = Plugins::with(rascal());
+    let bad = plugins.path().join("bad");
+    std::fs::create_dir(&bad).expect("a directory");
+    let manifest = |text: &str| std::fs::write(bad.join("plugin.toml"), text).expect("written");
+    manifest("nonsense");
+    let host = plugins.host().await;
+    let failures = |step: &str| value(&host, &format!("plugin_load_failures_total{{reason=\"{step}\"}}"));
+    assert_eq!(failures("find"), 1.0);
+    // The same is seen again.
+    in_time(host.rescan()).await;
+    assert_eq!(failures("find"), 1.0);
+    manifest("name = 7");
+    in_time(host.rescan()).await;
+    assert_eq!(failures("find"), 2.0);
+    in_time(host.reload("bad")).await.expect_err("still no plugin");
+    assert_eq!(failures("find"), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_started_again_is_counted_by_what_it_died_of() {
+    let life = "lifecycle = { backoff = \"1ms\" }";
+    let plugins = Plugins::with(rascal().manifest(life));
+    plugins.add(Fixture::new(Mechanism::Process, "misbehave").named("exits").manifest(life));
+    plugins.add(
+        Fixture::new(Mechanism::Process, "misbehave")
+            .named("stuck")
+            .limit("call_timeout", "\"200ms\"")
+            .manifest(life)
+            .manifest("reload = { health_timeout = \"200ms\" }"),
+    );
+    let host = plugins.host().await;
+    let restarted = |plugin: &str, reason: &str| {
+        let name = format!("plugin_restarts_total{{plugin=\"{plugin}\",reason=\"{reason}\"}}");
+        eventually(&name, || series(&host).get(&name) == Some(&1.0));
+    };
+    in_time(misbehave(&host, "misbehave").abort()).await.expect_err("a death");
+    restarted("misbehave", "signal");
+    in_time(misbehave(&host, "exits").exit(7)).await.expect_err("a death");
+    restarted("exits", "exit");
+    // Stopped, so that it answers neither the call nor whoever asks whether it lives.
+    let stuck = misbehave(&host, "stuck");
+    let process = Client::plugin(&stuck).info().process.expect("a process");
+    suite::processes::signal(process, suite::processes::Signal::STOP);
+    in_time(stuck.echo("x".into())).await.expect_err("too late");
+    restarted("stuck", "hang");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
