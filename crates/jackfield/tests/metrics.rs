@@ -229,6 +229,51 @@ async fn what_is_started_again_is_counted_by_what_it_died_of() {
     restarted("stuck", "hang");
 }
 
+#[cfg(feature = "otel")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_cannot_be_read_ends_its_span_as_it_is_counted() {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::{SpanKind, Status as SpanStatus};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().expect("unharmed").extend(batch);
+            Ok(())
+        }
+    }
+
+    let kept = Kept::default();
+    let exporter = kept.clone();
+    let spans = jackfield::Spans::builder().export(move || Ok::<_, String>(exporter.clone())).expect("a thread");
+    let plugins = Plugins::with(Fixture::misbehaving("answers-oddly"));
+    let host = in_time(plugins.builder().spans(spans.clone()).build()).await.expect("a host");
+    let odd: Client<dyn Odd> = host.get("answers-oddly").expect("a plugin");
+    in_time(odd.own_error()).await.expect_err("its own error");
+    in_time(odd.anything()).await.expect_err("no string");
+    in_time(spans.flush()).await;
+    let all = kept.0.lock().expect("unharmed");
+    for (method, status) in [("odd.own-error", "error"), ("odd.anything", "protocol")] {
+        let of_it: Vec<_> =
+            all.iter().filter(|span| span.span_kind == SpanKind::Client && span.name == method).collect();
+        let [span] = &of_it[..] else { panic!("{of_it:?}") };
+        let attribute = |name: &str| {
+            let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+            found.map(|attribute| attribute.value.to_string())
+        };
+        assert_eq!(attribute("error.type").as_deref(), Some(status), "{span:?}");
+        assert_eq!(attribute("rpc.response.status_code").as_deref(), Some(status), "{span:?}");
+        assert!(matches!(span.status, SpanStatus::Error { .. }), "{span:?}");
+        let name = calls(method, status).replace("misbehave", "answers-oddly");
+        assert_eq!(value(&host, &name), 1.0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_does_not_measure_still_counts() {
     let plugins = Plugins::with(Fixture::new(Mechanism::Native, "misbehave"));
