@@ -169,6 +169,14 @@ pub struct Answer {
     pub ok: bool,
     /// The value.
     pub value: AnswerValue,
+    /// Who waits to know whether it can be read, if anybody does.
+    pub unread: Option<Box<dyn Unread>>,
+}
+
+/// Who waits to know whether an [`Answer`] can be read. Dropped when it was, or when nobody reads it.
+pub trait Unread: fmt::Debug + Send + Sync {
+    /// It is not of the type that it should be.
+    fn undecodable(self: Box<Self>);
 }
 
 /// The value of an [`Answer`].
@@ -189,7 +197,13 @@ impl Answer {
     /// An answer whose value is encoded.
     #[inline]
     pub fn encoded(ok: bool, encoding: Encoding, bytes: Buffer) -> Self {
-        Answer { ok, value: AnswerValue::Encoded { encoding, bytes } }
+        Answer { ok, value: AnswerValue::Encoded { encoding, bytes }, unread: None }
+    }
+
+    /// An answer whose value is passed as it is.
+    #[inline]
+    pub fn whole(ok: bool, whole: Whole) -> Self {
+        Answer { ok, value: AnswerValue::Whole(whole), unread: None }
     }
 
     /// The value as it is encoded; a whole one as [`Encoding::Binary`] would write it.
@@ -234,13 +248,18 @@ fn decoded<T: Type, E: Type>(
     function: usize,
     answer: Result<Answer, Failure>,
 ) -> Result<T, CallError<E>> {
-    let answer = answer.map_err(CallError::Failed)?;
-    let undecodable = |error| CallError::Failed(caller.undecodable(function, error));
-    let read = match answer.ok {
-        true => Ok(answer.value.decode().map_err(undecodable)?),
-        false => Err(CallError::Plugin(answer.value.decode().map_err(undecodable)?)),
+    let Answer { ok, value, mut unread } = answer.map_err(CallError::Failed)?;
+    let undecodable = |error| {
+        if let Some(unread) = unread.take() {
+            unread.undecodable();
+        }
+        CallError::Failed(caller.undecodable(function, error))
     };
-    caller.answered(function, answer.ok);
+    let read = match ok {
+        true => Ok(value.decode().map_err(undecodable)?),
+        false => Err(CallError::Plugin(value.decode().map_err(undecodable)?)),
+    };
+    caller.answered(function, ok);
     read
 }
 

@@ -16,7 +16,7 @@ impl Caller for Echo {
     fn call(&self, outgoing: Outgoing<'_>) -> Reply {
         let whole = if self.takes_whole { (outgoing.take)() } else { None };
         let answer = match whole {
-            Some(whole) => Answer { ok: true, value: AnswerValue::Whole(whole) },
+            Some(whole) => Answer::whole(true, whole),
             None => {
                 let mut bytes = Buffer::new();
                 (outgoing.arguments)(Encoding::Binary, &mut bytes).expect("arguments");

@@ -288,13 +288,6 @@ impl PluginCaller {
         self.shared.failure_of(generation, &self.series[function], &self.name(function), cause)
     }
 
-    /// A call that the plugin was asked is over.
-    #[inline]
-    fn took(&self, function: usize, begun: Begun, span: &Span, status: Status) {
-        self.series[function].took_in(&self.shared.meters, begun, span.context());
-        span.end(&self.series[function], status);
-    }
-
     /// [`PluginCaller::fail`], of a call that no generation was to answer and that has no span yet.
     #[cold]
     fn fail_at_once(&self, function: usize, cause: Cause) -> Failure {
@@ -324,14 +317,16 @@ impl PluginCaller {
         let span = self.shared.recorder.begin();
         span.at(lease.log.recorder());
         match self.send(bound, &lease, outgoing, &span) {
-            Inbound::Now(Ok(answer)) => {
-                self.took(function, begun, &span, answered(&answer));
+            Inbound::Now(Ok(mut answer)) => {
+                self.series[function].took_in(&self.shared.meters, begun, span.context());
+                span.end_when_read(&self.series[function], &mut answer);
                 // Before the answer is moved: what it was written with has reached memory by then.
                 drop(lease);
                 Reply::Ready(Ok(answer))
             }
             Inbound::Now(Err(cause)) => {
-                self.took(function, begun, &span, cause.status());
+                self.series[function].took_in(&self.shared.meters, begun, span.context());
+                span.end(&self.series[function], cause.status());
                 Reply::Ready(Err(self.fail(Some(&lease), function, cause)))
             }
             Inbound::Later(later) => {
@@ -339,8 +334,8 @@ impl PluginCaller {
                 let name = self.name(function);
                 let mut unanswered = Unanswered::new(&self.shared, &self.series[function], begun, span);
                 Reply::Later(Box::pin(async move {
-                    let answer = later.await;
-                    unanswered.over(answer.as_ref().map_or_else(Cause::status, answered));
+                    let mut answer = later.await;
+                    unanswered.over_with(answer.as_mut().map_err(|cause| cause.status()));
                     // Before the hold is given back: whoever waits for that wants to know of this.
                     let answer = answer.map_err(|cause| unanswered.failure(&lease, &name, cause));
                     drop(lease);
@@ -393,8 +388,8 @@ impl PluginCaller {
         Reply::Later(Box::pin(InRuntime::new(self.shared.runtime.clone(), async move {
             // The whole of it, and not its flag alone.
             let unanswered = &mut unanswered;
-            let answer = made.await;
-            unanswered.over(answer.as_ref().map_or_else(Failure::status, answered));
+            let mut answer = made.await;
+            unanswered.over_with(answer.as_mut().map_err(|failure| failure.status()));
             answer
         })))
     }
@@ -575,6 +570,17 @@ impl Unanswered {
         self.span.end(&self.series, status);
     }
 
+    /// It has ended with this answer, which is still to be read, or without one.
+    fn over_with(&mut self, answer: Result<&mut Answer, Status>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(status) => return self.over(status),
+        };
+        self.over = true;
+        self.series.took_in(&self.shared.meters, self.begun, self.span.context());
+        self.span.end_when_read(&self.series, answer);
+    }
+
     fn failure(&self, lease: &Lease, function: &str, cause: Cause) -> Failure {
         self.shared.failure_of(Some(lease), &self.series, function, cause)
     }
@@ -587,12 +593,6 @@ impl Drop for Unanswered {
             self.shared.record(&self.series, Status::Cancelled);
         }
     }
-}
-
-/// How a call ended that was answered.
-#[inline]
-fn answered(answer: &Answer) -> Status {
-    if answer.ok { Status::Ok } else { Status::Error }
 }
 
 /// Calls a function by name, with JSON.

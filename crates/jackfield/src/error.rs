@@ -22,6 +22,13 @@ pub struct Refused {
     pub reason: LoadError,
 }
 
+impl Refused {
+    /// Whether the other is the same thing, refused for the same reason.
+    pub(crate) fn is(&self, other: &Refused) -> bool {
+        self.path == other.path && in_full(&self.reason) == in_full(&other.reason)
+    }
+}
+
 /// The name and the reason, with its causes, on one line.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,6 +310,14 @@ pub enum ReloadStep {
 }
 
 impl ReloadStep {
+    /// Where a plugin failed that was looked at and not started.
+    pub(crate) fn of_discovery(reason: &LoadError) -> Self {
+        match reason {
+            LoadError::Trust(_) => ReloadStep::Trust,
+            _ => ReloadStep::Find,
+        }
+    }
+
     /// `find`, `trust`, `start`, `check`, `health`, `canary`, `state`.
     pub fn as_str(self) -> &'static str {
         match self {

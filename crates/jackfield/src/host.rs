@@ -298,7 +298,10 @@ impl Inner {
         let Some(path) = refused else { return Err(unknown.into()) };
         let begun = Instant::now();
         let failed = |step, source| ReloadError::Failed { plugin: name.to_owned(), step, kept: None, source };
-        let found = self.loader.find(name, &path).map_err(|error| failed(ReloadStep::Find, error))?;
+        let found = self.loader.find(name, &path).map_err(|error| {
+            self.loader.records.tally.not_loaded(ReloadStep::Find.as_str());
+            failed(ReloadStep::Find, error)
+        })?;
         match Box::pin(self.load(found)).await {
             Ok(plugin) => {
                 let info = plugin.info();
@@ -379,8 +382,15 @@ impl Inner {
                 registry.seen.remove(plugin.name());
             }
             let started_and_refused = |refused: &Refused| names.contains(&refused.name);
-            registry.refused.retain(|refused| started_and_refused(refused));
-            found.refused.into_iter().for_each(|refused| registry.refuse(Arc::new(refused)));
+            let before = std::mem::take(&mut registry.refused);
+            for refused in found.refused {
+                // Whoever looks again sees the same again; it failed once.
+                if !before.iter().any(|before| before.is(&refused)) {
+                    self.loader.records.tally.not_loaded(ReloadStep::of_discovery(&refused.reason).as_str());
+                }
+                registry.refuse(Arc::new(refused));
+            }
+            before.into_iter().filter(|refused| started_and_refused(refused)).for_each(|old| registry.refuse(old));
             (registry.names, registry.shadowed) = (names, found.shadowed);
             gone
         };
@@ -755,6 +765,9 @@ impl HostBuilder {
             .watch
             .then(|| crate::watch::begin(self.dirs.clone(), self.paths.clone(), crate::watch::Pace::default()));
         let found = trusted::look(&loader.trust);
+        for refused in &found.refused {
+            loader.records.tally.not_loaded(ReloadStep::of_discovery(&refused.reason).as_str());
+        }
         let inner = Arc::new(Inner {
             only: self.only,
             encoding: self.encoding,

@@ -212,8 +212,8 @@ impl PluginLog {
 
     /// A line that the plugin wrote to stderr.
     pub(crate) fn stderr(&self, line: &str) {
-        if let Some((level, line)) = hclog(line) {
-            return self.take(&self.said, level, &line, &line);
+        if let Some(Hclog { level, text, trace }) = hclog(line) {
+            return self.take(&self.said, level, &text, &text, trace);
         }
         let (level, text) = match level_of(line) {
             Heard::Levelled(level, text) => (level, text),
@@ -225,18 +225,18 @@ impl PluginLog {
             Heard::Plain if self.death.get().is_some() => (Level::ERROR, line),
             Heard::Plain => (Level::INFO, line),
         };
-        self.take(&self.said, level, line, text);
+        self.take(&self.said, level, line, text, None);
     }
 
     /// A line on stdout that is no message.
     pub(crate) fn stray(&self, line: &str) {
         self.meters.noise.fetch_add(1, Ordering::Relaxed);
-        self.take(&self.strays, Level::INFO, line, line);
+        self.take(&self.strays, Level::INFO, line, line, None);
     }
 
     /// A line that the plugin logged through the protocol.
     pub(crate) fn logged(&self, level: Level, line: &str) {
-        self.take(&self.said, level, line, line);
+        self.take(&self.said, level, line, line, None);
     }
 
     /// The last lines that it said, as they came, at most `count`.
@@ -263,8 +263,8 @@ impl PluginLog {
         self.death.get().map(String::as_str)
     }
 
-    /// Keeps a line and passes it on. `text` is the end of it.
-    fn take(&self, tail: &Mutex<Tail>, level: Level, line: &str, text: &str) {
+    /// Keeps a line and passes it on. `text` is the end of it, `trace` the one that it names.
+    fn take(&self, tail: &Mutex<Tail>, level: Level, line: &str, text: &str, trace: Option<TraceId>) {
         static LINES: AtomicU64 = AtomicU64::new(1);
         self.meters.line(level);
         let (admitted, dropped) = self.flow.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
@@ -284,10 +284,14 @@ impl PluginLog {
             let _ = live.send(self.line(&kept));
         }
         if dropped > 0 {
-            self.forward(Level::WARN, &format!("it writes too much: {dropped} lines were passed over"));
+            self.forward(Level::WARN, &format!("it writes too much: {dropped} lines were passed over"), None);
         }
         match admitted {
-            true => self.forward(level, text),
+            true => {
+                // Of the call in which it was logged, where that is known.
+                let trace = trace.or_else(|| trace::current().map(|context| context.trace_id));
+                self.forward(level, text, trace);
+            }
             false => _ = self.meters.lines_dropped.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -303,11 +307,10 @@ impl PluginLog {
         }
     }
 
-    fn forward(&self, level: Level, line: &str) {
+    fn forward(&self, level: Level, line: &str, trace: Option<TraceId>) {
         let (plugin, version, generation) = (&*self.plugin, self.recorder.version(), self.generation);
-        // Of the call in which it was logged, where that is known.
-        let trace = trace::current().map(|context| context.to_string());
-        let trace_id = trace.as_deref().and_then(|trace| trace.get(3..35));
+        let trace = trace.map(|id| format!("{:032x}", u128::from_be_bytes(id)));
+        let trace_id = trace.as_deref();
         // tracing wants the level of an event at compile time, and its fields.
         macro_rules! forward {
             ($level:ident) => {
@@ -369,8 +372,20 @@ fn level_of(line: &str) -> Heard<'_> {
     prefixed.map_or(Heard::Plain, |(level, text)| Heard::Levelled(level, text))
 }
 
-/// A line of hclog's JSON: its level, and its message with the further members behind it.
-fn hclog(line: &str) -> Option<(Level, Cow<'_, str>)> {
+/// The number of a trace.
+type TraceId = [u8; 16];
+
+/// A line of hclog's JSON.
+#[derive(Debug, PartialEq, Eq)]
+struct Hclog<'a> {
+    level: Level,
+    /// Its message with the further members behind it.
+    text: Cow<'a, str>,
+    /// Its member `trace_id`, if that is one as W3C has it.
+    trace: Option<TraceId>,
+}
+
+fn hclog(line: &str) -> Option<Hclog<'_>> {
     if !line.starts_with('{') {
         return None;
     }
@@ -385,7 +400,8 @@ fn hclog(line: &str) -> Option<(Level, Cow<'_, str>)> {
         "trace" => Some(Level::TRACE),
         _ => None,
     });
-    let Some(level) = level else { return Some((Level::DEBUG, Cow::Borrowed(line))) };
+    let trace = members.get("trace_id").and_then(Value::as_str).and_then(trace_id);
+    let Some(level) = level else { return Some(Hclog { level: Level::DEBUG, text: Cow::Borrowed(line), trace }) };
     let mut text = message.to_owned();
     for (name, value) in members.iter().filter(|(name, _)| !name.starts_with('@')) {
         let _ = match value {
@@ -393,7 +409,14 @@ fn hclog(line: &str) -> Option<(Level, Cow<'_, str>)> {
             value => write!(text, " {name}={value}"),
         };
     }
-    Some((level, Cow::Owned(text)))
+    Some(Hclog { level, text: Cow::Owned(text), trace })
+}
+
+/// 32 hexadecimal digits in lower case, not all of them 0.
+fn trace_id(text: &str) -> Option<TraceId> {
+    let is_one = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let number = is_one.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    number.filter(|number| *number != 0).map(u128::to_be_bytes)
 }
 
 /// The level of `jackfield/log` and of `jf_level`, by name or number.
@@ -431,9 +454,29 @@ mod tests {
     fn a_line_of_hclog_has_its_level_and_its_members() {
         let line =
             r#"{"@level":"warn","@message":"disk","@module":"kv","@timestamp":"2026-01-01T00:00:00.000000Z","free":7}"#;
-        assert_eq!(hclog(line), Some((Level::WARN, "disk free=7".into())));
+        assert_eq!(hclog(line), Some(Hclog { level: Level::WARN, text: "disk free=7".into(), trace: None }));
         let unknown = r#"{"@level":"loud","@message":"hello"}"#;
-        assert_eq!(hclog(unknown), Some((Level::DEBUG, unknown.into())));
+        assert_eq!(hclog(unknown), Some(Hclog { level: Level::DEBUG, text: unknown.into(), trace: None }));
+    }
+
+    #[test]
+    fn a_line_of_hclog_says_its_trace_if_that_is_one() {
+        let said = |id: Value| {
+            let line = serde_json::json!({"@level": "info", "@message": "x", "trace_id": id}).to_string();
+            hclog(&line).expect("a line of hclog").trace
+        };
+        let id = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128;
+        assert_eq!(said("4bf92f3577b34da6a3ce929d0e0e4736".into()), Some(id.to_be_bytes()));
+        for none in [
+            "",
+            "4bf92f3577b34da6",
+            "4BF92F3577B34DA6A3CE929D0E0E4736",
+            "+bf92f3577b34da6a3ce929d0e0e4736",
+            &"0".repeat(32),
+        ] {
+            assert_eq!(said(none.into()), None, "{none}");
+        }
+        assert_eq!(said(7.into()), None);
     }
 
     #[test]

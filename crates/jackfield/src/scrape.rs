@@ -199,7 +199,7 @@ families! {
     UP: Gauge, "plugin_up", None, "Whether the plugin takes calls.";
     INFO: Gauge, "plugin_info", None, "What the plugin is, as labels.";
     GENERATIONS: Gauge, "plugin_generations", None, "Sessions of the plugin that are alive.";
-    RESTARTS: Counter, "plugin_restarts", None, "Times that the plugin was started again after it died.";
+    RESTARTS: Counter, "plugin_restarts", None, "Times that the plugin was started again after it died, by what it died of.";
     RESTART_FAILURES: Counter, "plugin_restart_failures", None, "Times that the plugin was to be started again and did not start.";
     CRASHES: Counter, "plugin_crashes", None, "Deaths of the plugin, by signal.";
     RELOADS: Counter, "plugin_reloads", None, "Reloads, by result.";
@@ -259,7 +259,6 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
         });
     };
     let tally = &records.tally;
-    count(&RESTARTS, &|one| u64::from(one.shared.restarts.load(Relaxed)));
     count(&RESTART_FAILURES, &|one| tally.look(one.name(), |totals| totals.not_started));
     count(&QUARANTINES, &|one| tally.look(one.name(), |totals| totals.quarantined));
     count(&LOG_DROPPED, &|one| one.shared.meters.lines_dropped.load(Relaxed));
@@ -281,6 +280,13 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
                     Died::Unknown => "unknown",
                 };
                 samples.number(&[("plugin", one.name()), ("signal", signal)], times.into());
+            }
+        }
+    });
+    page.family(&RESTARTS, &mut |samples| {
+        for one in plugins {
+            for (reason, times) in tally.look(one.name(), |totals| totals.restarted.clone()) {
+                samples.number(&[("plugin", one.name()), ("reason", reason)], times.into());
             }
         }
     });

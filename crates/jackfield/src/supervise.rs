@@ -55,14 +55,53 @@ struct Core {
     /// Old generations that end their calls.
     drains: JoinSet<()>,
     draining: Vec<Weak<Generation>>,
-    /// When it is started again.
-    restart_at: Option<Instant>,
+    /// When it is started again, and what it died of.
+    restart: Option<(Instant, Reason)>,
+    /// The last generation that was killed since it gave no sign of life; 0 for none.
+    hung: u64,
     /// The old build, while the new one is observed.
     observed: Option<Observed>,
     /// Calls counted when it was last looked whether it is idle, and when that was.
     idle: (u64, Instant),
     /// Whether somebody looks if it hangs, and what was seen.
     doubt: JoinSet<Doubt>,
+}
+
+/// What a plugin died of that is started again: the label `reason` of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It gave no sign of life, and was killed.
+    Hang,
+    /// A limit, as far as that can be seen.
+    Limit,
+    /// A signal that no limit explains.
+    Signal,
+    /// It ended by itself.
+    Exit,
+    /// Nobody knows: its connection broke, or it is not ours to wait for.
+    Unknown,
+}
+
+impl Reason {
+    fn of(hung: bool, report: &CrashReport) -> Self {
+        match (report.exit, &report.limit) {
+            _ if hung => Reason::Hang,
+            (_, Some(_)) => Reason::Limit,
+            (CrashExit::Signal { .. }, None) => Reason::Signal,
+            (CrashExit::Code(_), None) => Reason::Exit,
+            (CrashExit::Unknown, None) => Reason::Unknown,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Reason::Hang => "hang",
+            Reason::Limit => "limit",
+            Reason::Signal => "signal",
+            Reason::Exit => "exit",
+            Reason::Unknown => "unknown",
+        }
+    }
 }
 
 /// An old build that is kept while the new one proves itself.
@@ -144,7 +183,8 @@ impl Keeper {
                 number: 0,
                 drains: JoinSet::new(),
                 draining: Vec::new(),
-                restart_at: None,
+                restart: None,
+                hung: 0,
                 observed: None,
                 idle: (0, Instant::now()),
                 doubt: JoinSet::new(),
@@ -200,7 +240,7 @@ impl Keeper {
             command = self.inbox.next() => command.map_or(Wake::Over, Wake::Command),
             (generation, death) = died => Wake::Died(generation, death),
             () = turned_bad => Wake::TurnedBad,
-            () = at(core.restart_at) => Wake::Due,
+            () = at(core.restart.map(|(at, _)| at)) => Wake::Due,
             () = at(core.observed.as_ref().map(|observed| observed.until)) => Wake::Proven,
             () = at(look_at) => Wake::LookIfIdle,
             Some(seen) = core.doubt.join_next() => Wake::Seen(seen.unwrap_or(Doubt::Lives)),
@@ -234,7 +274,7 @@ impl Keeper {
             State::Quarantined { why } => Err(EnableError::Quarantined { plugin, why }),
             State::Ready if shared.ready().is_some() => Ok(()),
             _ => {
-                self.core.restart_at = None;
+                self.core.restart = None;
                 self.core.restarts.reset();
                 self.start_fresh().await
             }
@@ -271,10 +311,12 @@ impl Keeper {
 
     /// Starts it again after it died. If it does not start, that is decided on as a death is.
     async fn start_again(&mut self) {
-        self.core.restart_at = None;
+        let Some((_, reason)) = self.core.restart.take() else { return };
         let error = match self.start_now("plugin.restart").await {
             Some(Ok(())) => {
-                self.core.shared.restarts.fetch_add(1, Ordering::Relaxed);
+                let core = &self.core;
+                core.shared.restarts.fetch_add(1, Ordering::Relaxed);
+                core.records.tally.restarted(&core.shared.name, reason.as_str());
                 return;
             }
             Some(Err(error)) => error,
@@ -289,7 +331,7 @@ impl Keeper {
             _ => None,
         };
         core.records.tell(Event::NotStarted { plugin, why: why.clone(), again });
-        core.decide(decision, format!("it does not start again: {why}"), vec![why]);
+        core.decide(decision, reason, format!("it does not start again: {why}"), vec![why]);
     }
 
     /// `span`: what it is, for who looks at spans.
@@ -335,7 +377,7 @@ impl Keeper {
             }
             _ => {
                 if old.is_none() {
-                    core.restart_at = None;
+                    core.restart = None;
                     core.shared.transit(|life| life.start());
                 }
                 let shared = Arc::clone(&core.shared);
@@ -461,7 +503,7 @@ impl Core {
 
     /// It takes calls, by this generation.
     fn ready(&mut self, generation: Arc<Generation>) {
-        self.restart_at = None;
+        self.restart = None;
         self.shared.breaker.reset();
         self.idle = (self.shared.calls().total(), Instant::now());
         let event = Event::Ready {
@@ -566,33 +608,34 @@ impl Core {
             host: crate::HOST.to_owned(),
         };
         let evidence = vec![report.to_string()];
+        let reason = Reason::of(self.hung == generation.number, &report);
         self.records.tell(Event::Died(self.records.crashes.add(report)));
         if back.is_none() {
-            self.decide(decision, why, evidence);
+            self.decide(decision, reason, why, evidence);
         }
     }
 
     /// Does what was decided about a plugin that is down.
-    fn decide(&mut self, decision: Decision, why: String, evidence: Vec<String>) {
+    fn decide(&mut self, decision: Decision, reason: Reason, why: String, evidence: Vec<String>) {
         match decision {
             Decision::RestartIn(after) => {
                 let at = SystemTime::now() + after;
-                self.restart_at = Some(Instant::now() + after);
+                self.restart = Some((Instant::now() + after, reason));
                 self.shared.transit(|life| life.fail(why, Some(at)));
             }
             Decision::Stay => self.shared.transit(|life| life.fail(why, None)),
-            Decision::Quarantine { why: reason } => {
+            Decision::Quarantine { why: too_many } => {
                 let hash = self.shared.last().and_then(|last| last.hash.known().map(str::to_owned));
                 let plugin = self.shared.name.clone();
-                self.records.set_aside(Quarantined::now(&plugin, hash, reason.clone(), evidence));
-                self.shared.transit(|life| life.quarantine(format!("{reason}; last: {why}")));
+                self.records.set_aside(Quarantined::now(&plugin, hash, too_many.clone(), evidence));
+                self.shared.transit(|life| life.quarantine(format!("{too_many}; last: {why}")));
             }
         }
         self.count_live();
     }
 
     async fn stop(&mut self, grace: Duration, why: Rest) {
-        self.restart_at = None;
+        self.restart = None;
         if let Some(observed) = self.observed.take() {
             self.drain(observed.old);
         }
@@ -658,6 +701,7 @@ impl Core {
         let plugin = self.shared.name.clone();
         self.records.tell(Event::Hangs { plugin, busy, what: what.clone() });
         if !busy {
+            self.hung = generation.number;
             generation.session.kill(Cause::Crashed { how: format!("{what}; it was killed") });
         }
     }

@@ -135,7 +135,8 @@ async fn counters_never_fall_over_restarts_and_reloads_and_are_gone_with_their_p
         grown(&host, "a reload");
         kill(Client::plugin(&rascal).info().process.expect("a process"));
         eventually("it is started again", || {
-            value(&host, "plugin_restarts_total{plugin=\"misbehave\"}") == f64::from(round + 1)
+            let restarts = series(&host).get("plugin_restarts_total{plugin=\"misbehave\",reason=\"signal\"}").copied();
+            restarts == Some(f64::from(round + 1))
         });
         grown(&host, "a restart");
     }
@@ -177,6 +178,100 @@ async fn what_is_not_loaded_is_counted_by_the_step_that_failed() {
     let plugins = Plugins::with(Fixture::misbehaving("exit-3"));
     let host = plugins.host().await;
     assert_eq!(value(&host, "plugin_load_failures_total{reason=\"start\"}"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_before_it_is_started_is_counted_once_for_each_reason() {
+    let plugins = Plugins::with(rascal());
+    let bad = plugins.path().join("bad");
+    std::fs::create_dir(&bad).expect("a directory");
+    let manifest = |text: &str| std::fs::write(bad.join("plugin.toml"), text).expect("written");
+    manifest("nonsense");
+    let host = plugins.host().await;
+    let failures = |step: &str| value(&host, &format!("plugin_load_failures_total{{reason=\"{step}\"}}"));
+    assert_eq!(failures("find"), 1.0);
+    // The same is seen again.
+    in_time(host.rescan()).await;
+    assert_eq!(failures("find"), 1.0);
+    manifest("name = 7");
+    in_time(host.rescan()).await;
+    assert_eq!(failures("find"), 2.0);
+    in_time(host.reload("bad")).await.expect_err("still no plugin");
+    assert_eq!(failures("find"), 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_started_again_is_counted_by_what_it_died_of() {
+    let life = "lifecycle = { backoff = \"1ms\" }";
+    let plugins = Plugins::with(rascal().manifest(life));
+    plugins.add(Fixture::new(Mechanism::Process, "misbehave").named("exits").manifest(life));
+    plugins.add(
+        Fixture::new(Mechanism::Process, "misbehave")
+            .named("stuck")
+            .limit("call_timeout", "\"200ms\"")
+            .manifest(life)
+            .manifest("reload = { health_timeout = \"200ms\" }"),
+    );
+    let host = plugins.host().await;
+    let restarted = |plugin: &str, reason: &str| {
+        let name = format!("plugin_restarts_total{{plugin=\"{plugin}\",reason=\"{reason}\"}}");
+        eventually(&name, || series(&host).get(&name) == Some(&1.0));
+    };
+    in_time(misbehave(&host, "misbehave").abort()).await.expect_err("a death");
+    restarted("misbehave", "signal");
+    in_time(misbehave(&host, "exits").exit(7)).await.expect_err("a death");
+    restarted("exits", "exit");
+    // Stopped, so that it answers neither the call nor whoever asks whether it lives.
+    let stuck = misbehave(&host, "stuck");
+    let process = Client::plugin(&stuck).info().process.expect("a process");
+    suite::processes::signal(process, suite::processes::Signal::STOP);
+    in_time(stuck.echo("x".into())).await.expect_err("too late");
+    restarted("stuck", "hang");
+}
+
+#[cfg(feature = "otel")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_cannot_be_read_ends_its_span_as_it_is_counted() {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::{SpanKind, Status as SpanStatus};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().expect("unharmed").extend(batch);
+            Ok(())
+        }
+    }
+
+    let kept = Kept::default();
+    let exporter = kept.clone();
+    let spans = jackfield::Spans::builder().export(move || Ok::<_, String>(exporter.clone())).expect("a thread");
+    let plugins = Plugins::with(Fixture::misbehaving("answers-oddly"));
+    let host = in_time(plugins.builder().spans(spans.clone()).build()).await.expect("a host");
+    let odd: Client<dyn Odd> = host.get("answers-oddly").expect("a plugin");
+    in_time(odd.own_error()).await.expect_err("its own error");
+    in_time(odd.anything()).await.expect_err("no string");
+    in_time(spans.flush()).await;
+    let all = kept.0.lock().expect("unharmed");
+    for (method, status) in [("odd.own-error", "error"), ("odd.anything", "protocol")] {
+        let of_it: Vec<_> =
+            all.iter().filter(|span| span.span_kind == SpanKind::Client && span.name == method).collect();
+        let [span] = &of_it[..] else { panic!("{of_it:?}") };
+        let attribute = |name: &str| {
+            let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+            found.map(|attribute| attribute.value.to_string())
+        };
+        assert_eq!(attribute("error.type").as_deref(), Some(status), "{span:?}");
+        assert_eq!(attribute("rpc.response.status_code").as_deref(), Some(status), "{span:?}");
+        assert!(matches!(span.status, SpanStatus::Error { .. }), "{span:?}");
+        let name = calls(method, status).replace("misbehave", "answers-oddly");
+        assert_eq!(value(&host, &name), 1.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,6 +82,7 @@ fn a_call_by_each_mechanism_is_one_tree_in_which_the_hosts_span_is_parent_of_the
         ("isolated", "native", "jackfield.native", true),
         ("english-process", "process", "jsonrpc", true),
         ("english-grpc", "grpc", "grpc", true),
+        ("unary", "grpc", "grpc", true),
         ("english-wasm", "wasm", "jackfield.wasm", true),
         ("english-wasi", "wasm", "jackfield.wasm", true),
         ("greeter-python", "process", "jsonrpc", true),
@@ -91,10 +92,15 @@ fn a_call_by_each_mechanism_is_one_tree_in_which_the_hosts_span_is_parent_of_the
         ("greeter-go", "process", "jsonrpc", false),
         ("greeter-c", "native", "jackfield.native", false),
     ];
-    plugins.iter().filter(|(name, ..)| *name != "isolated").for_each(|(name, ..)| place.link(name));
+    let others = plugins.iter().filter(|(name, ..)| !matches!(*name, "isolated" | "unary"));
+    others.for_each(|(name, ..)| place.link(name));
     // The same library in a process of its own.
     place.link_as("english", "isolated", |manifest| {
         manifest.replace("\"english\"", "\"isolated\"") + "isolation = \"process\"\n"
+    });
+    // The same program, each call a gRPC call of its own.
+    place.link_as("english-grpc", "unary", |manifest| {
+        manifest.replace("name = \"english-grpc\"", "name = \"unary\"") + "[grpc]\ncalls = \"unary\"\n"
     });
     let service = Service::start_in(&place, &variables(&collector.endpoint(), "grpc"));
     for (number, (plugin, mechanism, system, has_own)) in plugins.into_iter().enumerate() {

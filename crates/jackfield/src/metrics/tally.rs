@@ -26,6 +26,8 @@ struct Known {
 pub(crate) struct Totals {
     /// Deaths, by how.
     pub(crate) died: BTreeMap<Died, u64>,
+    /// Restarts that brought it back, by what it had died of.
+    pub(crate) restarted: BTreeMap<&'static str, u64>,
     /// Restarts that did not bring it back.
     pub(crate) not_started: u64,
     pub(crate) reloaded: u64,
@@ -60,6 +62,11 @@ impl Tally {
 
     pub(crate) fn died(&self, plugin: &str, how: Died) {
         self.of(plugin, |totals| *totals.died.entry(how).or_insert(0) += 1);
+    }
+
+    /// It was started again, after it had died of `reason`.
+    pub(crate) fn restarted(&self, plugin: &str, reason: &'static str) {
+        self.of(plugin, |totals| *totals.restarted.entry(reason).or_insert(0) += 1);
     }
 
     pub(crate) fn not_started(&self, plugin: &str) {

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use jackfield_protocol::call::{Answer, Unread};
 use jackfield_protocol::{Status, TraceContext};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -287,6 +288,14 @@ impl Span {
         }
     }
 
+    /// The call is answered, and over when that was read: then it is known how it ended.
+    #[inline]
+    pub(crate) fn end_when_read(&self, series: &Arc<Series>, answer: &mut Answer) {
+        if let Some(open) = &self.open {
+            Open::end_when_read(open, series, answer);
+        }
+    }
+
     fn end_step(&self, name: &'static str, failed: Option<(&'static str, String)>) {
         if let Some(open) = &self.open {
             open.end(What::Step { name, failed });
@@ -304,6 +313,12 @@ impl Open {
     }
 
     #[cold]
+    fn end_when_read(this: &Arc<Self>, series: &Arc<Series>, answer: &mut Answer) {
+        let status = if answer.ok { Status::Ok } else { Status::Error };
+        answer.unread = Some(Box::new(Reading { open: Arc::clone(this), series: Arc::clone(series), status }));
+    }
+
+    #[cold]
     fn end(&self, what: What) {
         let recorder = Arc::clone(&self.place.lock().unwrap_or_else(PoisonError::into_inner));
         recorder.home.leave(&self.context);
@@ -311,6 +326,26 @@ impl Open {
         let Self { context, parent, begun, .. } = *self;
         let (state, over) = (self.state.clone(), SystemTime::now());
         spans.push(Item { recorder, context, parent, state, begun, over, what });
+    }
+}
+
+/// The span of a call whose answer is being read. It ends with this.
+#[derive(Debug)]
+struct Reading {
+    open: Arc<Open>,
+    series: Arc<Series>,
+    status: Status,
+}
+
+impl Unread for Reading {
+    fn undecodable(mut self: Box<Self>) {
+        self.status = Status::Protocol;
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.open.end(What::Call { series: Arc::clone(&self.series), status: self.status });
     }
 }
 

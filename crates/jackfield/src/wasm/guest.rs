@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use jackfield_protocol::TraceContext;
 use tracing::Level;
 use wasmtime::{AsContextMut, Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -16,6 +17,7 @@ use super::extism;
 use crate::limits::Limits;
 use crate::log::PluginLog;
 use crate::spans::Recorder;
+use crate::trace;
 
 /// The data of a store.
 pub(super) struct Guest {
@@ -125,6 +127,8 @@ pub(super) struct Watch {
     deadline: AtomicU64,
     /// Whether the thread is the call's own until it is over.
     here: AtomicBool,
+    /// The trace of the call, where it has one: what the guest says meanwhile belongs to it.
+    trace: Mutex<Option<TraceContext>>,
     /// Bytes that the call may still log.
     log_bytes_max: u64,
     /// Whether there are notes to forget.
@@ -165,6 +169,7 @@ impl Watch {
             timeout: AtomicU64::new(u64::MAX),
             deadline: AtomicU64::new(0),
             here: AtomicBool::new(false),
+            trace: Mutex::default(),
             log_bytes_max,
             noted: AtomicBool::new(false),
             notes: Mutex::default(),
@@ -186,6 +191,12 @@ impl Watch {
     pub(super) fn begin_here(&self, timeout: Duration) {
         self.begin(timeout);
         self.here.store(true, Ordering::Relaxed);
+    }
+
+    /// The call belongs to this trace; to none when it is over. No part of [`Watch::begin`], which is to be short for
+    /// calls without a trace: whoever says one here takes it back.
+    pub(super) fn carry(&self, trace: Option<TraceContext>) {
+        *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = trace;
     }
 
     /// Nothing is being waited for: what runs now may do so for ever.
@@ -227,14 +238,22 @@ impl Watch {
     /// A line that the guest logged, with a level of its own.
     pub(super) fn logged(&self, level: Level, line: &str) {
         if let Some(line) = self.note_line(line) {
-            self.log.logged(level, line);
+            self.in_trace(|| self.log.logged(level, line));
         }
     }
 
     /// A line that the guest wrote to stderr or stdout.
     pub(super) fn printed(&self, line: &str) {
         if let Some(line) = self.note_line(line) {
-            self.log.stderr(line);
+            self.in_trace(|| self.log.stderr(line));
+        }
+    }
+
+    fn in_trace(&self, say: impl FnOnce()) {
+        let trace = *self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        match trace {
+            Some(trace) => trace::traced_blocking(trace, say),
+            None => say(),
         }
     }
 
@@ -251,10 +270,8 @@ impl Watch {
             if !std::mem::replace(&mut notes.log_full, true) {
                 let max = self.log_bytes_max;
                 drop(notes);
-                self.log.logged(
-                    Level::WARN,
-                    &format!("limit `log_bytes`: more than {max} bytes in one call are not logged"),
-                );
+                let what = format!("limit `log_bytes`: more than {max} bytes in one call are not logged");
+                self.in_trace(|| self.log.logged(Level::WARN, &what));
             }
             return None;
         }

@@ -192,6 +192,9 @@ async fn make(mut admitted: Admitted, call: Call) -> Result<Answer, Cause> {
     }
     let Some((live, runtime)) = admitted.live_and_runtime() else { unreachable!("it was taken above") };
     live.watch().begin(timeout);
+    if call.trace.is_some() {
+        live.watch().carry(call.trace);
+    }
     let ended = match refuel(live, call.fuel) {
         Ok(()) => within(timeout, runtime, live.call(&call.request(timeout))).await,
         Err(error) => Some(Ended::Broken(error)),
@@ -200,6 +203,9 @@ async fn make(mut admitted: Admitted, call: Call) -> Result<Answer, Cause> {
     match ended {
         Some(Ended::Well(answer)) => {
             watch.rest();
+            if call.trace.is_some() {
+                watch.carry(None);
+            }
             admitted.give_back();
             answer
         }

@@ -13,6 +13,7 @@ use tracing::{Event, Metadata, Subscriber};
 struct Line {
     plugin: String,
     text: String,
+    trace_id: Option<String>,
 }
 
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
@@ -27,12 +28,23 @@ pub(crate) fn start() {
 /// Waits until the plugin has written a line that contains `text`, and gives it, with its level.
 #[track_caller]
 pub(crate) fn line(plugin: &str, text: &str) -> String {
+    written(plugin, text).text
+}
+
+/// The same, and gives the trace that it has.
+#[track_caller]
+pub(crate) fn trace_id(plugin: &str, text: &str) -> Option<String> {
+    written(plugin, text).trace_id
+}
+
+#[track_caller]
+fn written(plugin: &str, text: &str) -> Line {
     let deadline = Instant::now() + super::DEADLINE;
     let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let wanted = |line: &&Line| line.plugin == plugin && line.text.contains(text);
         if let Some(line) = lines.iter().find(wanted) {
-            return line.text.clone();
+            return line.clone();
         }
         let left = deadline.saturating_duration_since(Instant::now());
         assert!(left > Duration::ZERO, "`{plugin}` has not written {text:?}: {lines:?}");
@@ -78,6 +90,9 @@ impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "plugin" {
             value.clone_into(&mut self.plugin);
+        }
+        if field.name() == "trace_id" {
+            self.trace_id = Some(value.to_owned());
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
-use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause, Whole};
+use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
 use jackfield_protocol::value::Encode;
 use jackfield_protocol::{Encoding, Type};
 use postcard::ser_flavors::Flavor;
@@ -43,7 +43,7 @@ pub(in crate::wasm) fn answer(
 pub(super) fn whole_answer(bytes_max: usize, ok: bool, whole: Whole) -> Result<Answer, Cause> {
     match whole.content().len() > bytes_max {
         true => Err(too_long(bytes_max)),
-        false => Ok(Answer { ok, value: AnswerValue::Whole(whole) }),
+        false => Ok(Answer::whole(ok, whole)),
     }
 }
 

@@ -264,7 +264,7 @@ async fn an_argument_alone_and_an_answer_are_passed_as_they_are() {
         ("bytes-or", &bytes, true),
     ] {
         match rig.whole(function, given).await {
-            Ended::Well(Ok(Answer { ok: said, value: AnswerValue::Whole(whole) })) => {
+            Ended::Well(Ok(Answer { ok: said, value: AnswerValue::Whole(whole), .. })) => {
                 assert!(said == ok && whole == *given, "{function}");
             }
             ended => panic!("{function}: {}", shown(ended)),

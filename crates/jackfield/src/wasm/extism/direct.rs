@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Cause, Whole};
+use jackfield_protocol::call::{Answer, Buffer, Cause, Whole};
 use jackfield_protocol::message::HelloAnswer;
 use jackfield_protocol::native::status;
 use jackfield_protocol::span::SPANS_MAX;
@@ -260,7 +260,7 @@ fn value(ok: bool, encoding: Encoding, content: Content, written: &[u8]) -> Answ
         (Encoding::Binary, Content::Other) | (Encoding::Json, _) => None,
     };
     match whole {
-        Some(whole) => Answer { ok, value: AnswerValue::Whole(whole) },
+        Some(whole) => Answer::whole(ok, whole),
         // Of another type, or not as it should be: whoever decodes it says what is wrong with it.
         None => {
             let mut bytes = Buffer::new();
