@@ -16,6 +16,7 @@ use crate::life::State;
 use crate::mechanism::signal_name;
 use crate::metrics::{Died, Family, Kind, Page, Samples, Series, TextPage};
 use crate::plugin::{Glance, Plugin, Shared};
+use crate::supervise::Reason;
 
 /// Where series come from: a host.
 pub(crate) trait Source: Send + Sync {
@@ -285,7 +286,10 @@ fn write(plugins: &[One], records: &Records, page: &mut dyn Page) {
     });
     page.family(&RESTARTS, &mut |samples| {
         for one in plugins {
-            for (reason, times) in tally.look(one.name(), |totals| totals.restarted.clone()) {
+            let restarted = tally.look(one.name(), |totals| totals.restarted.clone());
+            // All from the beginning, so that the first is seen as growth.
+            for reason in Reason::ALL.map(Reason::as_str) {
+                let times = restarted.get(reason).copied().unwrap_or(0);
                 samples.number(&[("plugin", one.name()), ("reason", reason)], times.into());
             }
         }

@@ -69,7 +69,7 @@ struct Core {
 
 /// What a plugin died of that is started again: the label `reason` of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     /// It gave no sign of life, and was killed.
     Hang,
     /// A limit, as far as that can be seen.
@@ -83,6 +83,8 @@ enum Reason {
 }
 
 impl Reason {
+    pub(crate) const ALL: [Self; 5] = [Self::Hang, Self::Limit, Self::Signal, Self::Exit, Self::Unknown];
+
     fn of(hung: bool, report: &CrashReport) -> Self {
         match (report.exit, &report.limit) {
             _ if hung => Reason::Hang,
@@ -93,7 +95,7 @@ impl Reason {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Reason::Hang => "hang",
             Reason::Limit => "limit",

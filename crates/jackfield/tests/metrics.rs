@@ -217,6 +217,10 @@ async fn what_is_started_again_is_counted_by_what_it_died_of() {
         let name = format!("plugin_restarts_total{{plugin=\"{plugin}\",reason=\"{reason}\"}}");
         eventually(&name, || series(&host).get(&name) == Some(&1.0));
     };
+    for reason in ["hang", "limit", "signal", "exit", "unknown"] {
+        let name = format!("plugin_restarts_total{{plugin=\"exits\",reason=\"{reason}\"}}");
+        assert_eq!(series(&host).get(&name), Some(&0.0), "there before the first, so that it is seen as growth");
+    }
     in_time(misbehave(&host, "misbehave").abort()).await.expect_err("a death");
     restarted("misbehave", "signal");
     in_time(misbehave(&host, "exits").exit(7)).await.expect_err("a death");
