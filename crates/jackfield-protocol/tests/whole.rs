@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fixtures_api::misbehave::MisbehaveClient;
-use jackfield_protocol::call::{Answer, AnswerValue, Buffer, Caller, Cause, Failure, Outgoing, Reply};
+use jackfield_protocol::call::{Answer, Buffer, Caller, Cause, Failure, Outgoing, Reply};
 use jackfield_protocol::{DecodeError, Encoding};
 
 /// Answers `echo`, and takes its argument as it is or not.
