@@ -166,22 +166,34 @@ async fn code(spec: &Spec, bytes: &Arc<[u8]>, shape: Shape) -> Result<(Engine, C
     compile(engine::engine(key).map_err(cannot)?).await
 }
 
+/// A file of so many bytes is read where it is wanted: to hand it to another thread takes longer.
+const READ_HERE_BYTES: u64 = 1 << 20;
+
 async fn read(path: &Path, max: u64, runtime: &Handle) -> Result<Arc<[u8]>, WasmError> {
-    let path = path.to_owned();
-    let reading = runtime.spawn_blocking(move || {
-        let file = std::fs::File::open(path)?;
-        // Room at once; for more than what is there now, it grows.
-        let bytes = file.metadata()?.len().min(max).saturating_add(1);
-        let mut bytes = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-        file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    });
-    let read = reading.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let bytes: Vec<u8> = read.map_err(|source| WasmError::Read { source })?;
+    let small = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= READ_HERE_BYTES);
+    let read = if small {
+        // One that has grown by now is refused below, or read to its end.
+        read_up_to(path, max)
+    } else {
+        let path = path.to_owned();
+        let reading = runtime.spawn_blocking(move || read_up_to(&path, max));
+        reading.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    };
+    let bytes = read.map_err(|source| WasmError::Read { source })?;
     match bytes.len() as u64 > max {
         true => Err(WasmError::TooLarge { max }),
         false => Ok(bytes.into()),
     }
+}
+
+/// The bytes of a file, and one more than may be if there are more.
+fn read_up_to(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    // Room at once; for more than what is there now, it grows.
+    let bytes = file.metadata()?.len().min(max).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A module or a component, by the first eight bytes.
