@@ -4,28 +4,16 @@
 
 mod suite;
 
-use std::sync::{Arc, Mutex};
-
 use fixtures_api::misbehave::Level;
 use opentelemetry::trace::SpanKind;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use opentelemetry_sdk::trace::SpanData;
+use suite::kept::Kept;
 use suite::{Fixture, Mechanism, Plugins, in_time, misbehave, watch};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn context() -> jackfield::TraceContext {
     format!("00-{TRACE}-00f067aa0ba902b7-01").parse().expect("a context")
-}
-
-#[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Vec<SpanData>>>);
-
-impl SpanExporter for Kept {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.0.lock().expect("unharmed").extend(batch);
-        Ok(())
-    }
 }
 
 const WASM: [(Mechanism, &str); 3] =
@@ -45,8 +33,7 @@ fn plugins(kind: &str) -> Plugins {
 async fn what_an_instance_says_in_a_call_has_the_trace_of_its_span() {
     watch::start();
     let kept = Kept::default();
-    let exporter = kept.clone();
-    let spans = jackfield::Spans::builder().export(move || Ok::<_, String>(exporter.clone())).expect("a thread");
+    let spans = kept.spans();
     let plugins = plugins("spans");
     let host = in_time(plugins.builder().spans(spans.clone()).build()).await.expect("a host");
     for (mechanism, name) in WASM {

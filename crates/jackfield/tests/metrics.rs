@@ -236,25 +236,10 @@ async fn what_is_started_again_is_counted_by_what_it_died_of() {
 #[cfg(feature = "otel")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_cannot_be_read_ends_its_span_as_it_is_counted() {
-    use std::sync::{Arc, Mutex};
-
     use opentelemetry::trace::{SpanKind, Status as SpanStatus};
-    use opentelemetry_sdk::error::OTelSdkResult;
-    use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-    #[derive(Clone, Debug, Default)]
-    struct Kept(Arc<Mutex<Vec<SpanData>>>);
-
-    impl SpanExporter for Kept {
-        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-            self.0.lock().expect("unharmed").extend(batch);
-            Ok(())
-        }
-    }
-
-    let kept = Kept::default();
-    let exporter = kept.clone();
-    let spans = jackfield::Spans::builder().export(move || Ok::<_, String>(exporter.clone())).expect("a thread");
+    let kept = suite::kept::Kept::default();
+    let spans = kept.spans();
     let plugins = Plugins::with(Fixture::misbehaving("answers-oddly"));
     let host = in_time(plugins.builder().spans(spans.clone()).build()).await.expect("a host");
     let odd: Client<dyn Odd> = host.get("answers-oddly").expect("a plugin");

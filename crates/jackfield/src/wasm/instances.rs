@@ -213,7 +213,7 @@ impl Instances {
             let idle = Idle::new(first, Alive::new(&instances.alive));
             let mut desk = instances.desk();
             (desk.calls, desk.running) = (1, 1);
-            if let Back::Idle = instances.put_back(&mut desk, idle, 0) {
+            if !matches!(instances.put_back(&mut desk, idle, 0), Back::Ready) {
                 (desk.calls, desk.running) = (0, 0);
             }
         }

@@ -9,6 +9,8 @@
 pub(crate) mod fixtures;
 #[cfg(all(feature = "grpc", target_os = "linux"))]
 pub(crate) mod grpc;
+#[cfg(feature = "otel")]
+pub(crate) mod kept;
 #[cfg(target_os = "linux")]
 pub(crate) mod processes;
 pub(crate) mod versions;
