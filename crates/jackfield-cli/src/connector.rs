@@ -65,7 +65,7 @@ impl Connector {
         let mut config = match &files.own {
             None => config.with_no_client_auth(),
             Some((certificate, key)) => {
-                let private = PrivateKeyDer::from_pem_file(&key.1).map_err(|why| useless(key, why))?;
+                let private = PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|why| useless(key, why))?;
                 let with = config.with_client_auth_cert(certificates(certificate)?, private);
                 with.map_err(|why| useless(certificate, format!("with the key `{}`: {why}", key.1)))?
             }
@@ -93,12 +93,27 @@ impl Files {
 
 /// The certificates of a file. At least one.
 fn certificates(named: &Named) -> Result<Vec<CertificateDer<'static>>> {
-    let all = CertificateDer::pem_file_iter(&named.1).map_err(|why| useless(named, why))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|why| useless(named, why))?;
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem(named)?).collect::<Result<_, _>>().map_err(|why| useless(named, why))?;
     if all.is_empty() {
         return Err(useless(named, "there is no certificate in it").into());
     }
     Ok(all)
+}
+
+/// Longest file of certificates, in bytes.
+const PEM_BYTES_MAX: u64 = 4 << 20;
+
+/// The bytes of a file: a regular one, since a pipe would be waited for and a device need not end.
+fn pem(named: &Named) -> Result<Vec<u8>> {
+    let file = std::fs::metadata(&named.1).map_err(|why| useless(named, why))?;
+    if !file.is_file() {
+        return Err(useless(named, "it is not a regular file").into());
+    }
+    if file.len() > PEM_BYTES_MAX {
+        return Err(useless(named, format!("it has {} bytes of {PEM_BYTES_MAX} allowed", file.len())).into());
+    }
+    Ok(std::fs::read(&named.1).map_err(|why| useless(named, why))?)
 }
 
 fn useless((variable, file): &Named, why: impl fmt::Display) -> Told {

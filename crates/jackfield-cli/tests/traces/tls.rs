@@ -191,6 +191,8 @@ fn a_file_of_no_use_is_an_error_at_the_start() {
     for (files, why) in [
         (vec![("OTEL_EXPORTER_OTLP_CERTIFICATE", "gone.pem")], "OTEL_EXPORTER_OTLP_CERTIFICATE is \"gone.pem\""),
         (vec![("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "none.pem")], "there is no certificate in it"),
+        // What never ends, or is waited for.
+        (vec![("OTEL_EXPORTER_OTLP_CERTIFICATE", "/dev/zero")], "it is not a regular file"),
         (vec![own], "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE is \"own.pem\""),
         (vec![own, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "none.pem")], "OTEL_EXPORTER_OTLP_CLIENT_KEY is \"none.pem\""),
         (vec![own, ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem")], "with the key `key.pem`"),
