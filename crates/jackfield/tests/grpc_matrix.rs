@@ -101,8 +101,10 @@ impl Setup {
             Some(0) if text.starts_with("ok ") => Ok(()),
             Some(3) => {
                 let why = text.trim().trim_start_matches("refused by go-plugin: ");
-                // How the connection was closed is a matter of who is quicker.
-                let why = if why.contains(NO_PREFACE) { NO_PREFACE } else { why };
+                // How the connection was closed is a matter of who is quicker: the plugin is seen to be gone by who
+                // reads its preface, or by who writes the ping.
+                let closed = [NO_PREFACE, "write: broken pipe"].iter().any(|closed| why.contains(closed));
+                let why = if closed { NO_PREFACE } else { why };
                 Err(Fault::Refused(why.to_owned()))
             }
             _ => Err(Fault::Failed(format!("{}{}", text.trim(), String::from_utf8_lossy(&output.stderr)))),

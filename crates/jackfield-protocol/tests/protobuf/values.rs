@@ -62,7 +62,12 @@ proptest! {
         let proto = ZOO.answer_to_proto(ECHO, true, &binary).expect("written");
         prop_assert_eq!(ZOO.answer_to_binary(ECHO, &proto), Ok((true, binary)));
         prop_assert_eq!(ZOO.answer_to_json(ECHO, &proto), Ok((true, json)));
-        for verdict in [Ok(number), Err(animal.shape)] {
+        // JSON has one NaN, and not those of other bits, which came back above.
+        let shape = match animal.shape {
+            Shape::Circle(radius) if radius.is_nan() => Shape::Circle(f64::NAN),
+            shape => shape,
+        };
+        for verdict in [Ok(number), Err(shape)] {
             let ok = verdict.is_ok();
             let [binary, json] = [Encoding::Binary, Encoding::Json].map(|encoding| match &verdict {
                 Ok(number) => encoded(encoding, number),
