@@ -269,6 +269,28 @@ async fn a_polite_plugin_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_polite_plugin_does_not_wait_for_itself_after_a_slow_call() {
+    // After a slow call, the thread that reads the goodbye is relieved at once: it took itself for a call under way,
+    // and for two seconds nothing happened.
+    const ROUNDS: u32 = 8;
+    for mechanism in [Mechanism::Process, Mechanism::Isolated] {
+        let fixture = || Fixture::new(mechanism, "misbehave").limit("stop_grace", "\"30s\"");
+        let plugins = Plugins::with(fixture());
+        let mut stopping = Duration::ZERO;
+        for _ in 0..ROUNDS {
+            let host = plugins.host().await;
+            misbehave(&host, "misbehave").hang(20).await.expect("an answer");
+            let began = Instant::now();
+            host.stop().await;
+            stopping += began.elapsed();
+            let said: Vec<_> = host.plugin("misbehave").expect("known").log_lines(usize::MAX);
+            assert!(said.is_empty(), "{said:?}");
+        }
+        assert!(stopping < Duration::from_secs(2) * ROUNDS, "{stopping:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stubborn_plugin_is_killed_after_two_graces() {
     let mark = Mark::new();
     let stubborn = Fixture::misbehaving("stubborn").env(Mark::VARIABLE, mark.value());

@@ -32,6 +32,8 @@ pub(crate) struct Session {
     frames: AtomicBool,
     /// Whether the host takes spans.
     spans: AtomicBool,
+    /// Whether the host has said `jackfield/shutdown`.
+    leaving: AtomicBool,
     turns: Turns<Work>,
 }
 
@@ -64,6 +66,7 @@ impl Session {
             output: Mutex::new(output),
             frames: AtomicBool::new(false),
             spans: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             turns: Turns::new(export.workers),
         })
     }
@@ -106,9 +109,15 @@ impl Session {
             if !self.turns.end(&mut turn) {
                 break;
             }
+            if self.leaving.load(Ordering::Acquire) {
+                return self.leave();
+            }
         }
         while let Some(work) = self.turns.next_of_backlog() {
             self.make(&work);
+        }
+        if self.leaving.load(Ordering::Acquire) {
+            self.leave();
         }
     }
 
@@ -149,7 +158,7 @@ impl Session {
             // A call that runs cannot be stopped from outside; its answer comes and is dropped.
             Ok(Message::Notification { method: name, .. }) if name == method::CANCEL => {}
             Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => {
-                self.leave();
+                self.leaving.store(true, Ordering::Release);
             }
             Ok(_) => {}
             Err(error) => {
@@ -159,10 +168,11 @@ impl Session {
         }
     }
 
-    /// Ends the process at the host's word, once the other calls are over. The thread that reads has
-    /// read this, unless it was relieved; either way it does not read on.
+    /// Ends the process at the host's word, once the other calls are over.
+    ///
+    /// Not while its message is being dealt with: the relief may have taken the turn by then, as it does at once
+    /// after a slow call, and this thread would be one of those that it waits for.
     fn leave(&self) {
-        // First of all, so that nobody relieves this thread, which would then wait for itself.
         self.turns.finish();
         self.turns.wait_for_relieved(super::END_GRACE);
         self.served.stop();

@@ -53,6 +53,8 @@ fn log_line(out: &mut Vec<u8>, level: i32, text: &str) {
         level::TRACE => "trace",
         _ => "info",
     };
-    let params = serde_json::json!({ "level": level, "message": text }).to_string();
+    let mut params = serde_json::json!({ "level": level, "message": text });
+    session::with_parent(|parent| params["traceparent"] = parent.into());
+    let params = params.to_string();
     message::write_notification(out, method::LOG, params.as_bytes());
 }

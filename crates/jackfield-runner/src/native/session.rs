@@ -4,6 +4,7 @@
 //! (`jackfield_protocol::turns`). A library that takes one call at a time gets one at a time: the others wait
 //! for its turn.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process;
@@ -74,6 +75,8 @@ pub(super) struct Session {
     input: Mutex<Input>,
     output: Arc<Output>,
     turns: Turns<Work>,
+    /// Whether the host has said `jackfield/shutdown`.
+    leaving: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -124,8 +127,9 @@ impl Session {
             interfaces: offers.collect(),
         };
         let input = Mutex::new(Input { from: None, splitter: Splitter::new(MESSAGE_BYTES_MAX) });
-        let (turns, stopped) = (Turns::new(WORKERS), AtomicBool::new(false));
-        Ok(Arc::new(Self { about, interfaces, input, output, turns, stopped }))
+        let turns = Turns::new(WORKERS);
+        let [leaving, stopped] = [false; 2].map(AtomicBool::new);
+        Ok(Arc::new(Self { about, interfaces, input, output, turns, leaving, stopped }))
     }
 
     /// Serves until the host is done with us. Calls that are still running then have [`END_GRACE`].
@@ -161,9 +165,15 @@ impl Session {
             if !self.turns.end(&mut turn) {
                 break;
             }
+            if self.leaving.load(Ordering::Acquire) {
+                self.leave();
+            }
         }
         while let Some(work) = self.turns.next_of_backlog() {
             self.make(&work);
+        }
+        if self.leaving.load(Ordering::Acquire) {
+            self.leave();
         }
     }
 
@@ -175,9 +185,9 @@ impl Session {
         }
     }
 
-    /// Ends the process at the host's word, once the other calls are over.
+    /// Ends the process at the host's word, once the other calls are over. Not while its message is being dealt
+    /// with: the relief may have taken the turn by then, and this thread would wait for itself.
     fn leave(&self) -> ! {
-        // First of all, so that nobody relieves this thread, which would then wait for itself.
         self.turns.finish();
         if self.turns.wait_for_relieved(END_GRACE) {
             self.stop();
@@ -209,7 +219,9 @@ impl Session {
                     name => self.call(id, name, params, &meta),
                 }
             }
-            Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => self.leave(),
+            Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => {
+                self.leaving.store(true, Ordering::Release);
+            }
             // A call that runs cannot be stopped from outside; its answer comes and is dropped.
             Ok(_) => {}
             Err(error) => {
@@ -319,6 +331,20 @@ struct Trace<'a> {
     state: &'a str,
 }
 
+thread_local! {
+    /// The `traceparent` of the call that this thread makes; empty if it has none.
+    static PARENT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Hands over the `traceparent` of the call on this thread, if there is one.
+pub(super) fn with_parent(take: impl FnOnce(&str)) {
+    // A thread that is at its end has no call.
+    let _ = PARENT.try_with(|parent| match parent.borrow().as_str() {
+        "" => {}
+        parent => take(parent),
+    });
+}
+
 impl Served {
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     fn make(
@@ -342,7 +368,12 @@ impl Served {
             traceparent: Str::of(trace.parent),
             tracestate: Str::of(trace.state),
         };
-        self.registration.call(&call, answer, ANSWER_BYTES_MAX)
+        if !trace.parent.is_empty() {
+            PARENT.with_borrow_mut(|parent| trace.parent.clone_into(parent));
+        }
+        let status = self.registration.call(&call, answer, ANSWER_BYTES_MAX);
+        PARENT.with_borrow_mut(String::clear);
+        status
     }
 }
 
