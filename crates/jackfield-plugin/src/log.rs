@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
+use crate::trace::trace_context;
+
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -37,16 +39,33 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 
 /// Writes a line to the host's log, under the plugin's name.
 ///
-/// Before the plugin runs, and where no host listens, it goes to stderr.
+/// Before the plugin runs, and where no host listens, it goes to stderr. What is logged on the thread of a call whose
+/// trace is known belongs to that trace.
 pub fn log(level: Level, message: &str) {
     match SINK.get() {
         Some(sink) => sink(level, message),
         // The prefix is what the host, as go-plugin's, reads the level of a line from.
         // `eprintln!` would panic where the host is gone and nobody reads stderr any more.
         None => {
-            let _ = writeln!(std::io::stderr(), "[{level}] {message}");
+            let _ = match trace_id() {
+                None => writeln!(std::io::stderr(), "[{level}] {message}"),
+                // A prefix has no room for the trace; what hclog writes, which every host reads too, has.
+                Some(trace) => {
+                    let (level, message) = (level.to_string().to_ascii_lowercase(), serde_json::Value::from(message));
+                    writeln!(
+                        std::io::stderr(),
+                        "{{\"@level\":\"{level}\",\"@message\":{message},\"trace_id\":\"{trace}\"}}"
+                    )
+                }
+            };
         }
     }
+}
+
+/// The trace of the call on this thread, in hexadecimal. Not in WebAssembly, whose host knows it of each line.
+pub(crate) fn trace_id() -> Option<String> {
+    let context = trace_context().filter(|_| !cfg!(target_family = "wasm"))?;
+    Some(format!("{:032x}", u128::from_be_bytes(context.trace_id)))
 }
 
 /// Sends what is logged to `sink` from now on; the first one stays.

@@ -5,6 +5,7 @@
 mod suite;
 
 use fixtures_api::misbehave::Level;
+use jackfield::Encoding;
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::trace::SpanData;
 use suite::kept::Kept;
@@ -77,6 +78,33 @@ async fn a_call_without_a_trace_has_not_that_of_the_call_before() {
         in_time(client.log(Level::Warn, "second".into())).await.expect("an answer");
         assert_eq!(watch::trace_id(&plugin, "first").as_deref(), Some(TRACE), "{plugin}");
         assert_eq!(watch::trace_id(&plugin, "second"), None, "{plugin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_sdk_logs_in_a_call_has_its_trace_in_programs_and_libraries_too() {
+    watch::start();
+    let plugins = Plugins::new();
+    let kinds = [
+        (Mechanism::Native, "native-logs"),
+        (Mechanism::Isolated, "isolated-logs"),
+        (Mechanism::Process, "process-logs"),
+        (Mechanism::Grpc, "grpc-logs"),
+    ];
+    for (mechanism, name) in kinds {
+        plugins.add(Fixture::new(mechanism, "misbehave").named(name));
+    }
+    for encoding in [Encoding::Json, Encoding::Binary] {
+        let host = in_time(plugins.builder().encoding(encoding).build()).await.expect("a host");
+        for (_, plugin) in kinds {
+            let client = misbehave(&host, plugin);
+            let (first, second) = (format!("first, {encoding:?}"), format!("second, {encoding:?}"));
+            in_time(jackfield::traced(context(), client.log(Level::Warn, first.clone()))).await.expect("an answer");
+            in_time(client.log(Level::Warn, second.clone())).await.expect("an answer");
+            assert_eq!(watch::trace_id(plugin, &first).as_deref(), Some(TRACE), "{plugin}");
+            assert_eq!(watch::trace_id(plugin, &second), None, "{plugin}");
+            assert_eq!(watch::line(plugin, &first), format!("WARN {first}"), "the trace is not in the text");
+        }
     }
 }
 

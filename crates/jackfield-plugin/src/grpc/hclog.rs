@@ -12,7 +12,7 @@ use crate::log::{self, Level};
 pub(super) fn begin(stderr: File, module: String) {
     let stderr = Mutex::new(stderr);
     log::send_to(move |level, message| {
-        let line = line(level, &module, message, SystemTime::now());
+        let line = line(level, &module, message, log::trace_id().as_deref(), SystemTime::now());
         // At once, so that lines of several threads do not mix. A host that reads no more loses them.
         let _ = stderr.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     });
@@ -26,13 +26,16 @@ pub(super) fn begin(stderr: File, module: String) {
     }));
 }
 
-fn line(level: Level, module: &str, message: &str, now: SystemTime) -> String {
+fn line(level: Level, module: &str, message: &str, trace: Option<&str>, now: SystemTime) -> String {
     let level = level.to_string().to_ascii_lowercase();
     // Text is always JSON.
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let (message, module) = (quoted(message), quoted(module));
     let time = timestamp(now);
-    format!("{{\"@level\":\"{level}\",\"@message\":{message},\"@module\":{module},\"@timestamp\":\"{time}\"}}\n")
+    let trace = trace.map_or_else(String::new, |id| format!(",\"trace_id\":\"{id}\""));
+    format!(
+        "{{\"@level\":\"{level}\",\"@message\":{message},\"@module\":{module},\"@timestamp\":\"{time}\"{trace}}}\n"
+    )
 }
 
 /// A time in UTC, to the microsecond: `2006-01-02T15:04:05.000000Z`.
@@ -68,9 +71,14 @@ mod tests {
     fn a_line_is_one_object_whatever_the_message() {
         let time = UNIX_EPOCH + Duration::from_micros(1_136_214_245_000_042);
         assert_eq!(
-            line(Level::Warn, "kv", "a \"word\"\nand more", time),
+            line(Level::Warn, "kv", "a \"word\"\nand more", None, time),
             "{\"@level\":\"warn\",\"@message\":\"a \\\"word\\\"\\nand more\",\"@module\":\"kv\",\
              \"@timestamp\":\"2006-01-02T15:04:05.000042Z\"}\n"
+        );
+        assert_eq!(
+            line(Level::Info, "kv", "put", Some("4bf92f3577b34da6a3ce929d0e0e4736"), time),
+            "{\"@level\":\"info\",\"@message\":\"put\",\"@module\":\"kv\",\
+             \"@timestamp\":\"2006-01-02T15:04:05.000042Z\",\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\"}\n"
         );
     }
 
