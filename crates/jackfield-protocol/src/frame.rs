@@ -6,6 +6,8 @@
 //!
 //! Not here: reading. The host feeds it from tokio, the SDK from a blocking read.
 
+use memchr::memchr;
+
 use crate::encoding::Encoding;
 use crate::trace::TraceContext;
 
@@ -206,7 +208,7 @@ impl Splitter {
     }
 
     fn line(&mut self) -> Option<Piece<'_>> {
-        let Some(found) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') else {
+        let Some(found) = memchr(b'\n', &self.buffer[self.scanned..]) else {
             self.scanned = self.buffer.len();
             if self.buffer.len() - self.start <= self.bytes_max {
                 return None;
@@ -254,7 +256,7 @@ impl Splitter {
 
     fn pass_line(&mut self, head: Vec<u8>, passed: u64) -> Option<Piece<'_>> {
         let rest = &self.buffer[self.start..];
-        match rest.iter().position(|byte| *byte == b'\n') {
+        match memchr(b'\n', rest) {
             Some(end) => {
                 self.consume(end + 1);
                 Some(Piece::TooLong { head, bytes: passed + end as u64 })

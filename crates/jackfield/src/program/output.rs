@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jackfield_protocol::runner::Report;
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{oneshot, watch};
 
@@ -66,7 +67,7 @@ impl Lines {
     pub(crate) fn take(&mut self, piece: &[u8], tell: impl Fn(&str)) {
         self.0.extend_from_slice(piece);
         let mut start = 0;
-        while let Some(end) = self.0[start..].iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', &self.0[start..]) {
             tell_line(&self.0[start..start + end], &tell);
             start += end + 1;
         }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use memchr::memchr;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
@@ -29,7 +30,7 @@ impl Lines {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend_from_slice(bytes);
         let mut start = 0;
-        while let Some(end) = waiting[start..].iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', &waiting[start..]) {
             self.print(&waiting[start..start + end]);
             start += end + 1;
         }
