@@ -5,6 +5,7 @@
 //! has a number, as long as there are no more than [`THREADS`], and with it cells of its own in each set; all others
 //! share the cells that everybody has. Whoever reads adds all up.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -25,8 +26,11 @@ impl<C: Default> Own<C> {
     /// Those of this thread. None if it has no number.
     #[inline]
     pub(super) fn mine(&self) -> Option<&C> {
-        let number = NUMBER.try_with(|number| number.0).ok().flatten()?;
-        Some(self.0[number].get_or_init(Box::default))
+        let number = match NUMBER.get() {
+            UNKNOWN => Number::find()?,
+            number => usize::from(number),
+        };
+        Some(self.0.get(number)?.get_or_init(Box::default))
     }
 
     /// Those of all threads that there are and were.
@@ -56,13 +60,21 @@ pub(super) fn add(cell: &AtomicU64, amount: u64, adders: Adders) -> u64 {
     }
 }
 
+/// A thread that has not asked for its number yet.
+const UNKNOWN: u8 = u8::MAX;
+
+/// A thread that has none: others have all of them, or it is about to end.
+const NONE: u8 = u8::MAX - 1;
+
 /// The number of a thread, until it ends. Whoever has it next finds what was added: the lock is between them.
 struct Number(Option<usize>);
 
 static TAKEN: Mutex<[bool; THREADS]> = Mutex::new([false; THREADS]);
 
 thread_local! {
-    static NUMBER: Number = Number::take();
+    /// The number, to read: what has nothing to drop is read without a look whether it is still there.
+    static NUMBER: Cell<u8> = const { Cell::new(UNKNOWN) };
+    static HELD: Number = Number::take();
 }
 
 impl Number {
@@ -74,10 +86,21 @@ impl Number {
         }
         Self(free)
     }
+
+    /// That of this thread, which has not asked before.
+    #[cold]
+    #[inline(never)]
+    fn find() -> Option<usize> {
+        let number = HELD.try_with(|held| held.0).ok().flatten();
+        NUMBER.set(number.and_then(|number| u8::try_from(number).ok()).unwrap_or(NONE));
+        number
+    }
 }
 
 impl Drop for Number {
     fn drop(&mut self) {
+        // First: what else is dropped at the end of the thread may count, too.
+        NUMBER.set(NONE);
         if let Some(number) = self.0 {
             TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[number] = false;
         }
