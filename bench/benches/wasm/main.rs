@@ -1,6 +1,6 @@
 //! `cargo xtask bench wasm`: what a call into WebAssembly costs, beside wasmtime called by hand and the
 //! reference runtime of Extism; the greeter in six languages; how late a deadline is; whether memory is
-//! given back. `cargo xtask bench wasm -- echo languages deadlines soak` runs some of the parts.
+//! given back. `cargo xtask bench wasm -- echo languages cold deadlines soak` runs some of the parts.
 
 mod languages;
 mod reference;
@@ -62,6 +62,9 @@ fn bench(target: &Path) -> Result<(), Box<dyn Error>> {
     }
     if wanted("languages") {
         languages::table(&target.join("plugins"))?;
+    }
+    if wanted("cold") {
+        languages::cold()?;
     }
     if wanted("deadlines") {
         deadlines(scratch.path())?;

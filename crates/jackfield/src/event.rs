@@ -13,6 +13,7 @@ use crate::life::Rest;
 use crate::metrics::{Died, Tally};
 use crate::plugin::Reloaded;
 use crate::quarantine::{Quarantine, Quarantined};
+use crate::tap::Tap;
 
 /// Events kept for a listener that is slow. One that is slower misses some, and is told how many.
 const EVENTS_KEPT: usize = 256;
@@ -179,7 +180,7 @@ impl fmt::Display for Event {
 pub(crate) struct Records {
     pub(crate) crashes: Crashes,
     pub(crate) quarantine: Quarantine,
-    events: broadcast::Sender<Event>,
+    events: Tap<Event>,
     pub(crate) tally: Tally,
     /// Length of the last page of series: the next is about as long.
     pub(crate) page_bytes: AtomicUsize,
@@ -187,8 +188,8 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn new(crashes: Crashes, quarantine: Quarantine) -> Self {
-        let events = broadcast::Sender::new(EVENTS_KEPT);
-        Self { crashes, quarantine, events, tally: Tally::default(), page_bytes: AtomicUsize::new(0) }
+        let (tally, page_bytes) = Default::default();
+        Self { crashes, quarantine, events: Tap::new(EVENTS_KEPT), tally, page_bytes }
     }
 
     /// Sets a plugin aside, and says so.
@@ -208,8 +209,7 @@ impl Records {
             Level::WARN => tracing::warn!(target: "jackfield", plugin, "{}: {event}", event.name()),
             _ => tracing::info!(target: "jackfield", plugin, "{}: {event}", event.name()),
         }
-        // Nobody may listen.
-        let _ = self.events.send(event);
+        self.events.say(event);
     }
 
     /// Every event that the metrics show passes here.
@@ -235,6 +235,6 @@ impl Records {
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.events.listen()
     }
 }

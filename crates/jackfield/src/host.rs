@@ -34,7 +34,8 @@ use crate::private_dir;
 use crate::quarantine::{Quarantine, Quarantined};
 use crate::regular_file;
 use crate::reload::{self, Starter};
-use crate::trust::Trust;
+use crate::tap::Tap;
+use crate::trust::{Trust, TrustError};
 use loader::Loader;
 use policy::Policy;
 
@@ -227,7 +228,7 @@ impl Host {
 
     /// What plugins print and log from now on. A listener that is slow misses lines, and is told how many.
     pub fn log_lines(&self) -> broadcast::Receiver<LogLine> {
-        self.inner.loader.lines.subscribe()
+        self.inner.loader.lines.listen()
     }
 
     /// Stops every plugin: calls under way and then the plugin itself each get `stop_grace` to end.
@@ -284,7 +285,14 @@ impl Inner {
         registry.plugins.get(name).cloned().ok_or_else(|| registry.unknown(name))
     }
 
+    /// What lies there now.
     fn stamp(&self, name: &str, source: &Path, entry: &Path) -> Stamp {
+        let misplaced = self.loader.trust.misplaced(source, entry);
+        Stamp { misplaced, ..self.stamp_of_files(name, source, entry) }
+    }
+
+    /// The same, but for where it lies.
+    fn stamp_of_files(&self, name: &str, source: &Path, entry: &Path) -> Stamp {
         Stamp::of(source, entry, self.loader.trust.vouched(name, source, entry))
     }
 
@@ -327,9 +335,18 @@ impl Inner {
     /// Loads what was found, and puts it into the registry: as a plugin, or as one that was refused.
     async fn load(&self, found: Found) -> Result<Plugin, reload::Stopped> {
         let (name, path) = (found.manifest.name.clone(), found.source.path().to_owned());
-        let stamp = self.stamp(&name, &path, &found.manifest.entry);
+        let entry = found.manifest.entry.clone();
+        let mut stamp = self.stamp_of_files(&name, &path, &entry);
         let loaded = Loader::load(&self.loader, found).await;
         let first = loaded.as_ref().ok().and_then(|plugin| plugin.shared.last());
+        // Where it lies was looked at before it was started, and is not looked at again.
+        stamp.misplaced = match &loaded {
+            Ok(_) if first.is_some() => None,
+            Err((_, LoadError::Trust(why @ (TrustError::Exposed { .. } | TrustError::Outside { .. })))) => {
+                Some(crate::error::in_full(why))
+            }
+            _ => self.loader.trust.misplaced(&path, &entry),
+        };
         let mut registry = self.registry();
         registry.seen.insert(name.clone(), stamp.hashed_by(first.as_deref()));
         registry.refused.retain(|refused| refused.name != name);
@@ -466,6 +483,8 @@ struct Stamp {
     manifest: Option<[u8; 32]>,
     /// What vouches for it beside its files.
     vouched: [u8; 32],
+    /// Why its place is refused, if it is.
+    misplaced: Option<String>,
     entry: EntryStamp,
     /// SHA-256 of the entry, once somebody has read it all.
     hash: Arc<FileHash>,
@@ -487,6 +506,7 @@ impl Stamp {
         Self {
             manifest: manifest.map(|bytes| Sha256::digest(&bytes).into()),
             vouched,
+            misplaced: None,
             entry: EntryStamp {
                 bytes: metadata.as_ref().map_or(0, std::fs::Metadata::len),
                 modified: metadata.and_then(|metadata| metadata.modified().ok()),
@@ -506,6 +526,7 @@ impl Stamp {
     fn is(&self, now: &Stamp) -> bool {
         self.manifest == now.manifest
             && self.vouched == now.vouched
+            && self.misplaced == now.misplaced
             && (self.entry == now.entry
                 || self.hash.known().is_some_and(|hash| hash_of(&now.entry.path).is_ok_and(|other| hash == other)))
     }
@@ -757,7 +778,7 @@ impl HostBuilder {
             spans: None,
             #[cfg(feature = "wasm")]
             functions: self.functions.into(),
-            lines: broadcast::Sender::new(LIVE_LINES_MAX),
+            lines: Arc::new(Tap::new(LIVE_LINES_MAX)),
         });
         // Before it is looked what is there, so that no change falls between.
         #[cfg(feature = "watch")]

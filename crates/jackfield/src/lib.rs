@@ -25,6 +25,7 @@
 
 mod limits;
 mod regular_file;
+mod tap;
 
 pub mod rfc3339;
 

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
 use tracing::Level;
 
 use crate::metrics::Meters;
 use crate::rfc3339;
 use crate::spans::Recorder;
+use crate::tap::Tap;
 use crate::trace;
 
 /// Lines kept of a plugin's output, for reports.
@@ -52,6 +52,10 @@ pub struct LogLine {
     pub level: LogLevel,
     /// The line, without its level and its end.
     pub text: String,
+    /// The trace of the call that wrote it, in 32 hexadecimal digits, where that is known: the plugin says it, or the
+    /// line came within a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 /// How grave a line is.
@@ -128,7 +132,7 @@ pub(crate) struct PluginLog {
     strays: Mutex<Tail>,
     /// The line in which a runtime began to say why it dies: what follows belongs to it.
     death: OnceLock<String>,
-    live: Option<broadcast::Sender<LogLine>>,
+    live: Option<Arc<Tap<LogLine>>>,
     meters: Arc<Meters>,
     flow: Mutex<Flow>,
     /// Where its spans go.
@@ -176,6 +180,7 @@ struct Kept {
     line: String,
     /// Where the text begins, behind the level.
     text_from: usize,
+    trace: Option<TraceId>,
 }
 
 impl PluginLog {
@@ -186,7 +191,7 @@ impl PluginLog {
     }
 
     /// The log of a generation, whose lines also go to those who listen to `live`.
-    pub(crate) fn with_tap(plugin: &str, generation: u64, live: broadcast::Sender<LogLine>) -> Self {
+    pub(crate) fn with_tap(plugin: &str, generation: u64, live: Arc<Tap<LogLine>>) -> Self {
         Self { generation, live: Some(live), ..Self::new(plugin) }
     }
 
@@ -267,31 +272,28 @@ impl PluginLog {
     fn take(&self, tail: &Mutex<Tail>, level: Level, line: &str, text: &str, trace: Option<TraceId>) {
         static LINES: AtomicU64 = AtomicU64::new(1);
         self.meters.line(level);
+        // Of the call in which it was logged, where that is known.
+        let trace = trace.or_else(|| trace::current().map(|context| context.trace_id));
         let (admitted, dropped) = self.flow.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
         let kept = {
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             // Under the lock, so that a tail is in the order of the numbers.
             let number = LINES.fetch_add(1, Ordering::Relaxed);
             let text_from = line.len().saturating_sub(text.len());
-            let kept = Kept { number, at: SystemTime::now(), level, line: line.to_owned(), text_from };
-            let live = self.live.as_ref().filter(|live| admitted && live.receiver_count() > 0);
+            let kept = Kept { number, at: SystemTime::now(), level, line: line.to_owned(), text_from, trace };
+            let live = self.live.as_ref().filter(|live| admitted && live.is_heard());
             let live = live.map(|_| kept.clone());
             tail.keep(kept);
             live
         };
         if let (Some(live), Some(kept)) = (&self.live, kept) {
-            // The last listener may just have gone.
-            let _ = live.send(self.line(&kept));
+            live.say(self.line(&kept));
         }
         if dropped > 0 {
             self.forward(Level::WARN, &format!("it writes too much: {dropped} lines were passed over"), None);
         }
         match admitted {
-            true => {
-                // Of the call in which it was logged, where that is known.
-                let trace = trace.or_else(|| trace::current().map(|context| context.trace_id));
-                self.forward(level, text, trace);
-            }
+            true => self.forward(level, text, trace),
             false => _ = self.meters.lines_dropped.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -304,12 +306,13 @@ impl PluginLog {
             generation: self.generation,
             level: kept.level.into(),
             text: kept.line.get(kept.text_from..).unwrap_or(&kept.line).to_owned(),
+            trace_id: kept.trace.map(trace_text),
         }
     }
 
     fn forward(&self, level: Level, line: &str, trace: Option<TraceId>) {
         let (plugin, version, generation) = (&*self.plugin, self.recorder.version(), self.generation);
-        let trace = trace.map(|id| format!("{:032x}", u128::from_be_bytes(id)));
+        let trace = trace.map(trace_text);
         let trace_id = trace.as_deref();
         // tracing wants the level of an event at compile time, and its fields.
         macro_rules! forward {
@@ -403,13 +406,19 @@ fn hclog(line: &str) -> Option<Hclog<'_>> {
     let trace = members.get("trace_id").and_then(Value::as_str).and_then(trace_id);
     let Some(level) = level else { return Some(Hclog { level: Level::DEBUG, text: Cow::Borrowed(line), trace }) };
     let mut text = message.to_owned();
-    for (name, value) in members.iter().filter(|(name, _)| !name.starts_with('@')) {
+    // The trace is not part of the text: it goes with the line.
+    let told = |name: &str| name.starts_with('@') || (trace.is_some() && name == "trace_id");
+    for (name, value) in members.iter().filter(|(name, _)| !told(name)) {
         let _ = match value {
             Value::String(value) => write!(text, " {name}={value}"),
             value => write!(text, " {name}={value}"),
         };
     }
     Some(Hclog { level, text: Cow::Owned(text), trace })
+}
+
+fn trace_text(id: TraceId) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
 }
 
 /// 32 hexadecimal digits in lower case, not all of them 0.
@@ -432,6 +441,8 @@ pub(crate) fn level_named(name: &str) -> Level {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::broadcast;
+
     use super::*;
 
     #[test]
@@ -461,6 +472,11 @@ mod tests {
 
     #[test]
     fn a_line_of_hclog_says_its_trace_if_that_is_one() {
+        let of = |line: &str| hclog(line).map(|said| said.text.into_owned());
+        let line = r#"{"@level":"warn","@message":"disk","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#;
+        assert_eq!(of(line).as_deref(), Some("disk"), "it is not said twice");
+        let odd = r#"{"@level":"warn","@message":"disk","trace_id":"no id"}"#;
+        assert_eq!(of(odd).as_deref(), Some("disk trace_id=no id"));
         let said = |id: Value| {
             let line = serde_json::json!({"@level": "info", "@message": "x", "trace_id": id}).to_string();
             hclog(&line).expect("a line of hclog").trace
@@ -496,9 +512,15 @@ mod tests {
         assert_eq!(log.tail(usize::MAX).len(), 2);
     }
 
+    fn tap(kept_max: usize) -> (Arc<Tap<LogLine>>, broadcast::Receiver<LogLine>) {
+        let tap = Arc::new(Tap::new(kept_max));
+        let lines = tap.listen();
+        (tap, lines)
+    }
+
     #[test]
     fn a_line_is_kept_as_it_came_and_passed_on_without_its_level() {
-        let (live, mut lines) = broadcast::channel(LIVE_LINES_MAX);
+        let (live, mut lines) = tap(LIVE_LINES_MAX);
         let log = PluginLog::with_tap("resize", 3, live);
         log.stderr("[WARN] disk is nearly full");
         log.stray("hello");
@@ -512,7 +534,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_too_slow_is_told_how_many_lines_it_lost() {
-        let (live, mut lines) = broadcast::channel(4);
+        let (live, mut lines) = tap(4);
         let log = PluginLog::with_tap("p", 1, live);
         (0..10).for_each(|number| log.stderr(&number.to_string()));
         assert_eq!(lines.try_recv(), Err(broadcast::error::TryRecvError::Lagged(6)));
@@ -526,7 +548,7 @@ mod tests {
         let admitted = (0..50_000).filter(|_| flow.admit(begun).0).count();
         assert_eq!(admitted, LINES_A_SECOND as usize);
         assert_eq!(flow.admit(begun + Duration::from_secs(1)), (true, 30_000));
-        let (live, mut lines) = broadcast::channel(10);
+        let (live, mut lines) = tap(10);
         let meters = Arc::new(Meters::default());
         let log = PluginLog::with_tap("p", 1, live).metered(&meters);
         (0..100_000).for_each(|number| log.stderr(&number.to_string()));

@@ -157,14 +157,19 @@ impl Trust {
         missing
     }
 
-    /// What counts for a plugin beside what is in its files, as one number: another one says that it may be loaded
-    /// now that could not be before, or the reverse.
+    /// Why the place of a plugin is refused, if it is.
+    pub(crate) fn misplaced(&self, source: &Path, entry: &Path) -> Option<String> {
+        let place = Place::of(&self.dirs, &self.paths, source);
+        let refused = place.check(source, entry, &self.allow, &mut Vec::new()).err();
+        refused.map(|error| error::in_full(&error))
+    }
+
+    /// What counts for a plugin beside what is in its files and where they lie, as one number: another one says that
+    /// it may be loaded now that could not be before, or the reverse.
     pub(crate) fn vouched(&self, name: &str, source: &Path, entry: &Path) -> [u8; 32] {
         let mut hash = Sha256::new();
-        let (place, mut let_pass) = (Place::of(&self.dirs, &self.paths, source), Vec::new());
-        let refused = place.check(source, entry, &self.allow, &mut let_pass).err();
-        hash.update(refused.map(|error| error::in_full(&error)).unwrap_or_default());
         if self.locked {
+            let place = Place::of(&self.dirs, &self.paths, source);
             let lock = PluginsLock::read(&place.locked_in).ok().flatten();
             let locked = lock.and_then(|lock| lock.plugins.into_iter().find(|locked| locked.name == name));
             hash.update(format!("{locked:?}"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jackfield_protocol::Capability;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::policy::Policy;
 use crate::discover::{Found, look_at};
@@ -28,6 +28,7 @@ use crate::plugin::{Command, Generation, Identity, Plugin, Shared};
 use crate::reload::{self, Starter};
 use crate::spans::{self, Recorder, Spans};
 use crate::supervise::Keeper;
+use crate::tap::Tap;
 use crate::trust::{Admitted, Trust, Trusted};
 
 /// After a start, before its file is hashed: until then the processors have other things to do.
@@ -56,7 +57,7 @@ pub(super) struct Loader {
     #[cfg(feature = "wasm")]
     pub(super) functions: Arc<[crate::host_function::HostFunction]>,
     /// What plugins print and log, for whoever listens.
-    pub(super) lines: broadcast::Sender<LogLine>,
+    pub(super) lines: Arc<Tap<LogLine>>,
 }
 
 impl Loader {
@@ -177,7 +178,7 @@ impl Loader {
             grpc: manifest.grpc.clone(),
             confine,
             log: Arc::new(
-                PluginLog::with_tap(&name, number, self.lines.clone())
+                PluginLog::with_tap(&name, number, Arc::clone(&self.lines))
                     .metered(&self.meters.of(&name))
                     .recorded(Arc::clone(&recorder)),
             ),

@@ -60,10 +60,12 @@ pub(crate) struct Clock {
 pub(crate) struct Begun(#[cfg_attr(not(feature = "metrics"), allow(dead_code))] u64);
 
 impl Clock {
-    /// The first clock of a process finds out how fast the processor counts, which takes some milliseconds.
+    /// The first clock of a process finds out how fast the processor counts, which takes some milliseconds. The others
+    /// are copies of it: what the processor is able to is a question that a virtual machine's host answers, in 60 µs.
     #[cfg(feature = "metrics")]
     pub(crate) fn start() -> Option<Self> {
-        Some(Self { clock: quanta::Clock::new() })
+        static FIRST: std::sync::OnceLock<quanta::Clock> = std::sync::OnceLock::new();
+        Some(Self { clock: FIRST.get_or_init(quanta::Clock::new).clone() })
     }
 
     #[cfg(not(feature = "metrics"))]

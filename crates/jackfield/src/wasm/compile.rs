@@ -24,6 +24,10 @@ use super::cache::Cache;
 /// Compilations that run at the same time in this process. Each uses all processors but one.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
+/// The code of so many bytes of WebAssembly is taken from the cache where it is wanted, which takes half a millisecond
+/// at most: to hand that to another thread, and to be woken by it, took as long as the rest of a start.
+const LOOK_HERE_BYTES: usize = 256 << 10;
+
 /// Stack of a thread that compiles. It is address space; compilers recurse.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -92,13 +96,17 @@ pub(super) async fn code(
     let (engine, cache) = (engine.clone(), cache.clone());
     let look = {
         let (engine, wasm) = (engine.clone(), Arc::clone(&wasm));
-        tokio::task::spawn_blocking(move || {
+        move || {
             let place = cache.place(&engine, shape, &wasm);
             let code = place.as_ref().and_then(|place| place.load(&engine));
             (place, code)
-        })
+        }
     };
-    let place = match look.await {
+    let looked = match wasm.len() <= LOOK_HERE_BYTES {
+        true => Ok(look()),
+        false => tokio::task::spawn_blocking(look).await,
+    };
+    let place = match looked {
         Ok((_, Some(code))) => return Ok((code, Origin::Cached)),
         Ok((place, None)) => place,
         // A mistake of ours, and not a reason to refuse the plugin; or the runtime ends, and so does this.

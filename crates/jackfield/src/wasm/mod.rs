@@ -182,18 +182,34 @@ async fn read(path: &Path, max: u64, runtime: &Handle) -> Result<Arc<[u8]>, Wasm
     let bytes = read.map_err(|source| WasmError::Read { source })?;
     match bytes.len() as u64 > max {
         true => Err(WasmError::TooLarge { max }),
-        false => Ok(bytes.into()),
+        false => Ok(bytes),
     }
 }
 
 /// The bytes of a file, and one more than may be if there are more.
-fn read_up_to(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    // Room at once; for more than what is there now, it grows.
-    let bytes = file.metadata()?.len().min(max).saturating_add(1);
-    let mut bytes = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn read_up_to(path: &Path, max: u64) -> std::io::Result<Arc<[u8]>> {
+    let mut file = std::fs::File::open(path)?.take(max.saturating_add(1));
+    let expected = usize::try_from(file.get_ref().metadata()?.len().min(file.limit())).unwrap_or(0);
+    // Where they stay: memory that is new costs more than what is read into it.
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, expected).collect();
+    let mut read = 0;
+    if let Some(room) = Arc::get_mut(&mut bytes) {
+        while read < expected {
+            match file.read(&mut room[read..]) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    // It may have been written to since, or be none of a known length.
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest)?;
+    match read == expected && rest.is_empty() {
+        true => Ok(bytes),
+        false => Ok([&bytes[..read], &rest].concat().into()),
+    }
 }
 
 /// A module or a component, by the first eight bytes.
