@@ -205,9 +205,10 @@ impl Live {
         else {
             return Ended::Well(Err(Cause::Unimplemented { hint: String::new() }));
         };
-        let read = arguments::<Plain<'_>, PARAMS_MAX>(request.encoding, request.arguments, &function.params);
+        let mut room = [const { None::<Plain<'_>> }; PARAMS_MAX];
+        let read = arguments(request.encoding, request.arguments, &function.params, &mut room);
         let values: Vec<_> = match read {
-            Ok(read) => read.into_iter().flatten().filter_map(number).collect(),
+            Ok(()) => room.into_iter().flatten().filter_map(number).collect(),
             Err(why) => return Ended::Well(Err(Cause::Refused { why })),
         };
         let mut given = [Val::I32(0)];

@@ -34,6 +34,9 @@ pub(super) const PARAMS_MAX: usize = 3;
 /// The arguments of a fast function.
 pub(super) type Arguments<'a> = [Option<Plain<'a>>; PARAMS_MAX];
 
+/// Room for them.
+pub(super) const NONE: Arguments<'static> = [const { None }; PARAMS_MAX];
+
 /// What a fast function gave.
 pub(super) struct Given {
     ok: bool,

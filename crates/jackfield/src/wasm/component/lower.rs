@@ -22,16 +22,15 @@ use crate::wasm::kind::Passed;
 /// Most elements reserved for on a sender's word alone; more are made room for as they arrive.
 const RESERVE_MAX: usize = 1024;
 
-/// Reads the arguments of a call, by name or in order. The error says what is wrong with them.
-pub(in crate::wasm) fn arguments<'de, T: Target<'de>, const N: usize>(
+/// Reads the arguments of a call, by name or in order, to the beginning of `room`. The error says what is wrong with them.
+pub(in crate::wasm) fn arguments<'de, T: Target<'de>>(
     encoding: Encoding,
     passed: Passed<'de>,
     params: &[Member<Shape>],
-) -> Result<[Option<T>; N], String> {
-    let mut read = [const { None }; N];
-    let room = read.get_mut(..params.len()).ok_or("the function takes more arguments than there is room for")?;
-    arguments_into(encoding, passed, params, room)?;
-    Ok(read)
+    room: &mut [Option<T>],
+) -> Result<(), String> {
+    let room = room.get_mut(..params.len()).ok_or("the function takes more arguments than there is room for")?;
+    arguments_into(encoding, passed, params, room)
 }
 
 /// Reads as many arguments as there are parameters.

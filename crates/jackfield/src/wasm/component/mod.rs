@@ -130,64 +130,82 @@ enum Bound {
     Untyped(Func),
 }
 
-/// A call whose arguments were read.
-enum Begun<'a> {
-    Fast(Fast, fast::Arguments<'a>),
-    /// With room for what it gives.
-    Untyped(Func, Vec<Val>, Vec<Val>),
-}
-
 impl Live {
     pub(super) fn call_here(&mut self, request: &Request<'_>) -> Ended {
-        match self.begin(request) {
-            Err(ended) => ended,
-            Ok((store, Begun::Fast(fast, arguments))) => {
-                let given = fast.call(Here, store, &arguments);
+        let mut read = fast::NONE;
+        if let Some(ended) = self.begin(request, &mut read) {
+            return ended;
+        }
+        match &self.bound[request.function] {
+            Bound::Fast(fast) => {
+                let given = fast.call(Here, &mut self.store, &read);
                 self.end_fast(given, request)
             }
-            Ok((store, Begun::Untyped(func, arguments, mut given))) => {
-                let run = func.call(store, &arguments, given.as_mut_slice());
+            _ => self.call_untyped_here(request),
+        }
+    }
+
+    // Apart, so that a fast call has no room for it to make.
+    #[inline(never)]
+    fn call_untyped_here(&mut self, request: &Request<'_>) -> Ended {
+        match self.begin_untyped(request) {
+            Err(ended) => ended,
+            Ok((func, arguments, mut given)) => {
+                let run = func.call(&mut self.store, &arguments, given.as_mut_slice());
                 self.end_untyped(run, &given, request)
             }
         }
     }
 
     pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
-        match self.begin(request) {
-            Err(ended) => ended,
-            Ok((store, Begun::Fast(fast, arguments))) => {
-                let given = fast.call(Later, store, &arguments).await;
+        let mut read = fast::NONE;
+        if let Some(ended) = self.begin(request, &mut read) {
+            return ended;
+        }
+        match &self.bound[request.function] {
+            Bound::Fast(fast) => {
+                let given = fast.call(Later, &mut self.store, &read).await;
                 self.end_fast(given, request)
             }
-            Ok((store, Begun::Untyped(func, arguments, mut given))) => {
-                let run = func.call_async(store, &arguments, given.as_mut_slice()).await;
-                self.end_untyped(run, &given, request)
-            }
+            _ => match self.begin_untyped(request) {
+                Err(ended) => ended,
+                Ok((func, arguments, mut given)) => {
+                    let run = func.call_async(&mut self.store, &arguments, given.as_mut_slice()).await;
+                    self.end_untyped(run, &given, request)
+                }
+            },
         }
     }
 
-    /// Finds the function and reads its arguments.
-    fn begin<'a>(&mut self, request: &Request<'a>) -> Result<(&mut Store<Guest>, Begun<'a>), Ended> {
-        let Request { encoding, arguments: passed, .. } = *request;
-        let refused = |why: String| Ended::Well(Err(Cause::Refused { why }));
+    /// Finds the function and, if it is a fast one, reads its arguments; gives how the call ended if it did.
+    ///
+    /// They are written to where they are used: arguments that are moved just after they were written make the
+    /// processor wait until they have reached memory, each time.
+    #[inline]
+    fn begin<'a>(&mut self, request: &Request<'a>, read: &mut fast::Arguments<'a>) -> Option<Ended> {
         let Some(function) = self.functions.get(request.function) else {
-            return Err(Ended::Well(Err(Cause::Unimplemented { hint: String::new() })));
+            return Some(Ended::Well(Err(Cause::Unimplemented { hint: String::new() })));
         };
-        let Signature { params, result } = &function.signature;
         let bound = &mut self.bound[request.function];
         if let Bound::NotYet = bound {
-            *bound = bind(&mut self.store, self.instance, function).map_err(Ended::Broken)?;
-        }
-        let begun = match *bound {
-            Bound::NotYet => unreachable!("it was bound above"),
-            Bound::Fast(fast) => Begun::Fast(fast, arguments(encoding, passed, params).map_err(refused)?),
-            Bound::Untyped(func) => {
-                let room = if let Returned::Nothing = result { 0 } else { 1 };
-                let arguments = lower::values(encoding, passed, params).map_err(refused)?;
-                Begun::Untyped(func, arguments, vec![Val::Bool(false); room])
+            match bind(&mut self.store, self.instance, function) {
+                Ok(found) => *bound = found,
+                Err(error) => return Some(Ended::Broken(error)),
             }
-        };
-        Ok((&mut self.store, begun))
+        }
+        if let Bound::Untyped(_) = bound {
+            return None;
+        }
+        arguments(request.encoding, request.arguments, &function.signature.params, read).err().map(refused)
+    }
+
+    /// The same for a function that is none of the fast ones: it, its arguments, and room for what it gives.
+    fn begin_untyped(&self, request: &Request<'_>) -> Result<(Func, Vec<Val>, Vec<Val>), Ended> {
+        let Bound::Untyped(func) = self.bound[request.function] else { unreachable!("it was bound before") };
+        let Signature { params, result } = &self.functions[request.function].signature;
+        let room = if let Returned::Nothing = result { 0 } else { 1 };
+        let arguments = lower::values(request.encoding, request.arguments, params).map_err(refused)?;
+        Ok((func, arguments, vec![Val::Bool(false); room]))
     }
 
     fn end_fast(&self, given: wasmtime::Result<Given>, request: &Request<'_>) -> Ended {
@@ -226,6 +244,10 @@ impl Live {
         }
         Ended::Broken(error)
     }
+}
+
+fn refused(why: String) -> Ended {
+    Ended::Well(Err(Cause::Refused { why }))
 }
 
 fn bind(store: &mut Store<Guest>, instance: Instance, function: &Function) -> wasmtime::Result<Bound> {
