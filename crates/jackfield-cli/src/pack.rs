@@ -65,7 +65,7 @@ struct Packed {
 fn component(bytes: &[u8]) -> Result<Packed> {
     let module = Module::read(bytes)?;
     let about = About::ask(bytes)?;
-    let world = World::of(&about.interfaces)?;
+    let world = World::of(&about.interfaces, module.traces())?;
     let mut core = module.with_entries(&world)?;
     wit_component::embed_component_metadata(&mut core, &world.resolve, world.id, StringEncoding::UTF8)?;
     let mut encoder = ComponentEncoder::default().validate(true).module(&core)?;

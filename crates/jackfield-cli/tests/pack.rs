@@ -105,6 +105,7 @@ fn text(text: &str) -> Val {
 const GREETER: &str = "demo:greeter/greeter@1.0.0";
 const ZOO: &str = "test:zoo/zoo@1.0.0";
 const COUNTER: &str = "test:zoo/counter@0.2.1";
+const TRACING: &str = "jackfield:plugin/tracing@1.0.0";
 const MISBEHAVE: &str = "test:misbehave/misbehave@1.0.0";
 
 // ---- What a component does ----------------------------------------------------------------------
@@ -123,7 +124,7 @@ fn a_component_greets() {
 }
 
 #[test]
-fn a_component_imports_a_log_and_exports_its_interfaces_alone() {
+fn a_component_imports_a_log_and_exports_its_interfaces_and_the_one_of_traces() {
     let zoo = Running::start(&module("fixtures", "zoo"));
     let engine = zoo.component.engine().clone();
     let ty = zoo.component.component_type();
@@ -133,7 +134,31 @@ fn a_component_imports_a_log_and_exports_its_interfaces_alone() {
     let imports = names(ty.imports(&engine).map(|(name, item)| (name, item.ty)).collect());
     let exports = names(ty.exports(&engine).map(|(name, item)| (name, item.ty)).collect());
     assert_eq!(imports, "wasi:io/error@0.2.0 wasi:io/streams@0.2.0 wasi:cli/stderr@0.2.0");
-    assert_eq!(exports, format!("{ZOO} {COUNTER}"));
+    assert_eq!(exports, format!("{ZOO} {COUNTER} {TRACING}"));
+}
+
+#[test]
+fn a_component_gives_the_spans_of_a_traced_call_once_and_has_none_of_others() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut english = Running::start(&module("plugins", "english"));
+    let mut spans_of = |told: Option<(&str, bool)>| {
+        if let Some((parent, home)) = told {
+            english.call(TRACING, "begin", &[text(parent), Val::Bool(home)]).expect("it takes it");
+        }
+        english.call(GREETER, "greet", &[text("Ada")]).expect("an answer");
+        match english.call(TRACING, "spans", &[]).expect("its spans") {
+            Some(Val::String(spans)) => spans,
+            other => panic!("{other:?}"),
+        }
+    };
+    let span = spans_of(Some((PARENT, true)));
+    let span: serde_json::Value = serde_json::from_str(&span).unwrap_or_else(|error| panic!("{error}: {span}"));
+    assert_eq!(span["parent"], "00f067aa0ba902b7");
+    assert_eq!(span["name"], "greeter.greet");
+    assert!(span["span"].as_str().is_some_and(|own| own.starts_with(&PARENT[..36]) && own != PARENT), "{span}");
+    for told in [None, Some((PARENT, false)), Some((&PARENT.replace("-01", "-00"), true)), Some(("no trace", true))] {
+        assert_eq!(spans_of(told), "", "{told:?}");
+    }
 }
 
 #[test]

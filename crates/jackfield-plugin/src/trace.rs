@@ -41,7 +41,7 @@ thread_local! {
 ///
 /// For a plugin that records spans by itself: they are children of this one. It is the span that the SDK makes around
 /// the function that was called, where the host takes spans, or else the host's. Known in shared libraries and programs,
-/// over gRPC, and in Extism plugins; in components there is no place for it.
+/// over gRPC, and in WebAssembly of every kind that the SDK makes.
 pub fn trace_context() -> Option<TraceContext> {
     CURRENT.try_with(Cell::get).ok().flatten()
 }

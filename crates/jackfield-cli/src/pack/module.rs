@@ -20,7 +20,7 @@ use wasmparser::{
 use wit_parser::abi::WasmType;
 
 use super::stderr::{Stderr, trap};
-use super::world::World;
+use super::world::{TRACING, World};
 use super::{BUILD, unfit};
 
 /// A module that the SDK made.
@@ -34,6 +34,13 @@ pub(super) struct Module<'a> {
     call: u32,
     realloc: u32,
     free: u32,
+    tracing: Option<Tracing>,
+}
+
+/// The functions of [`TRACING`](super::world::TRACING), which are those of the module as they are.
+struct Tracing {
+    begin: u32,
+    spans: u32,
 }
 
 const INVALID: &str = "it is no valid module";
@@ -104,7 +111,17 @@ impl<'a> Module<'a> {
         let call = function("jackfield_canonical_call")?;
         let realloc = function("jackfield_canonical_realloc")?;
         let free = function("jackfield_canonical_free")?;
-        Ok(Self { bytes, imports, types, functions, globals, call, realloc, free })
+        // A module of an SDK before these has no spans to give.
+        let tracing = match (function("jackfield_canonical_trace"), function("jackfield_canonical_spans")) {
+            (Ok(begin), Ok(spans)) => Some(Tracing { begin, spans }),
+            _ => None,
+        };
+        Ok(Self { bytes, imports, types, functions, globals, call, realloc, free, tracing })
+    }
+
+    /// Whether it takes the trace of a call and gives spans.
+    pub(super) fn traces(&self) -> bool {
+        self.tracing.is_some()
     }
 
     /// The module with an entry for each function of the world, and no Extism.
@@ -165,6 +182,11 @@ impl Rewriter<'_> {
     /// Entries whose result is in memory, which is to be freed.
     fn freeing(&self) -> impl Iterator<Item = &super::world::Entry> {
         self.world.entries.iter().filter(|entry| entry.signature.retptr)
+    }
+
+    /// How many functions free a result: one for each such entry, and one for the spans.
+    fn posts(&self) -> usize {
+        self.freeing().count() + usize::from(self.module.traces())
     }
 
     fn entry(&self, entry: &super::world::Entry) -> Function {
@@ -254,7 +276,7 @@ impl Reencode for Rewriter<'_> {
         for (_, ty) in self.world.entries.iter().zip(first + TYPE_OF_ENTRY..) {
             functions.function(ty);
         }
-        for _ in self.freeing() {
+        for _ in 0..self.posts() {
             functions.function(first + TYPE_OF_POST);
         }
         Ok(())
@@ -270,7 +292,7 @@ impl Reencode for Rewriter<'_> {
         for entry in &self.world.entries {
             code.function(&self.entry(entry));
         }
-        for _ in self.freeing() {
+        for _ in 0..self.posts() {
             code.function(&self.post());
         }
         Ok(())
@@ -289,8 +311,14 @@ impl Reencode for Rewriter<'_> {
         for (entry, index) in self.world.entries.iter().zip(&mut next) {
             exports.export(&entry.name, ExportKind::Func, index);
         }
-        for (entry, index) in self.freeing().zip(next) {
+        for (entry, index) in self.freeing().zip(&mut next) {
             exports.export(&format!("cabi_post_{}", entry.name), ExportKind::Func, index);
+        }
+        if let (Some(Tracing { begin, spans }), Some(post)) = (&self.module.tracing, next.next()) {
+            let [begin_name, spans_name] = ["begin", "spans"].map(|function| format!("{TRACING}#{function}"));
+            exports.export(&begin_name, ExportKind::Func, self.added + begin);
+            exports.export(&spans_name, ExportKind::Func, self.added + spans);
+            exports.export(&format!("cabi_post_{spans_name}"), ExportKind::Func, post);
         }
         Ok(())
     }

@@ -31,6 +31,17 @@ const WASI: [&str; 2] = [
     }",
 ];
 
+/// The interface by which a component takes the trace of a call, and gives spans.
+pub(super) const TRACING: &str = "jackfield:plugin/tracing@1.0.0";
+
+const TRACING_PACKAGE: &str = "jackfield:plugin@1.0.0";
+const TRACING_BODY: &str = "
+interface tracing {
+  begin: func(traceparent: string, home: bool);
+  spans: func() -> string;
+}
+";
+
 /// Most flags in a set of the component model.
 const FLAGS_MAX: usize = 32;
 
@@ -50,12 +61,12 @@ pub(super) struct Entry {
 }
 
 impl World {
-    pub(super) fn of(interfaces: &[Interface]) -> Result<Self> {
+    pub(super) fn of(interfaces: &[Interface], traces: bool) -> Result<Self> {
         let mut resolve = Resolve::default();
         for package in WASI {
             resolve.push_str("wasi.wit", package)?;
         }
-        for (name, text) in packages(interfaces)? {
+        for (name, text) in packages(interfaces, traces)? {
             let path = format!("{name}.wit");
             resolve.push_str(&path, &text).with_context(|| format!("package `{name}`"))?;
         }
@@ -63,6 +74,9 @@ impl World {
         text += "  import wasi:cli/stderr@0.2.0;\n  import wasi:io/streams@0.2.0;\n";
         for interface in interfaces {
             text += &format!("  export {};\n", escaped(&interface.id));
+        }
+        if traces {
+            text += &format!("  export {TRACING};\n");
         }
         text += "}\n";
         let package = resolve.push_str("world.wit", &text)?;
@@ -102,8 +116,11 @@ fn entries_of(
 }
 
 /// The packages as WIT. Interfaces of one package and version stand in one text.
-fn packages(interfaces: &[Interface]) -> Result<BTreeMap<String, String>> {
+fn packages(interfaces: &[Interface], traces: bool) -> Result<BTreeMap<String, String>> {
     let mut packages = BTreeMap::new();
+    if traces {
+        packages.insert(TRACING_PACKAGE.to_owned(), format!("package {TRACING_PACKAGE};\n{TRACING_BODY}"));
+    }
     for interface in interfaces {
         let large = interface.types.iter().find_map(|(name, definition)| match definition {
             TypeDef::Flags(names) if names.len() > FLAGS_MAX => Some((name, names.len())),
@@ -170,7 +187,7 @@ mod tests {
 
     fn check(descriptions: &[&str], expected: Expect) {
         let interfaces = descriptions.iter().map(|json| Interface::from_json(json).expect("a description"));
-        expected.assert_eq(&match World::of(&interfaces.collect::<Vec<_>>()) {
+        expected.assert_eq(&match World::of(&interfaces.collect::<Vec<_>>(), true) {
             Ok(world) => world.entries.iter().map(line).collect(),
             Err(error) => format!("{error:#}"),
         });

@@ -87,8 +87,8 @@ fn a_call_by_each_mechanism_is_one_tree_in_which_the_hosts_span_is_parent_of_the
         ("english-wasi", "wasm", "jackfield.wasm", true),
         ("greeter-python", "process", "jsonrpc", true),
         ("greeter-go-grpc", "grpc", "grpc", true),
-        // Components have no place for a context, and these two make no spans.
-        ("english-component", "wasm", "jackfield.wasm", false),
+        ("english-component", "wasm", "jackfield.wasm", true),
+        // These two make no spans.
         ("greeter-go", "process", "jsonrpc", false),
         ("greeter-c", "native", "jackfield.native", false),
     ];

@@ -33,9 +33,7 @@ fn line(level: Level, module: &str, message: &str, trace: Option<&str>, now: Sys
     let (message, module) = (quoted(message), quoted(module));
     let time = timestamp(now);
     let trace = trace.map_or_else(String::new, |id| format!(",\"trace_id\":\"{id}\""));
-    format!(
-        "{{\"@level\":\"{level}\",\"@message\":{message},\"@module\":{module},\"@timestamp\":\"{time}\"{trace}}}\n"
-    )
+    format!("{{\"@level\":\"{level}\",\"@message\":{message},\"@module\":{module},\"@timestamp\":\"{time}\"{trace}}}\n")
 }
 
 /// A time in UTC, to the microsecond: `2006-01-02T15:04:05.000000Z`.

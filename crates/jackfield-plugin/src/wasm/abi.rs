@@ -114,6 +114,18 @@ macro_rules! __wasm_exports {
             extern "C" fn jackfield_canonical_free() {
                 wasm::free()
             }
+
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn jackfield_canonical_trace(at: u32, len: u32, home: u32) {
+                wasm::canonical_trace(at, len, home)
+            }
+
+            #[allow(unsafe_code)]
+            #[unsafe(no_mangle)]
+            extern "C" fn jackfield_canonical_spans() -> u32 {
+                wasm::canonical_spans()
+            }
         };
     };
 }

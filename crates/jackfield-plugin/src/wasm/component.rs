@@ -6,6 +6,10 @@
 //! | `jackfield_canonical_call(interface: i32, function: i32, slots: i64 × 16) -> i64` | makes a call |
 //! | `jackfield_canonical_realloc(old: i32, old_size: i32, align: i32, size: i32) -> i32` | room for arguments |
 //! | `jackfield_canonical_free()` | the host has read the result |
+//! | `jackfield_canonical_trace(at: i32, len: i32, home: i32)` | before a call that is traced: its `traceparent`, and whether the host takes spans |
+//! | `jackfield_canonical_spans() -> i32` | after it: where pointer and length of its spans stand, the JSON objects of `jackfield/span`, a line each |
+//!
+//! The last two are the functions `begin` and `spans` of the interface `jackfield:plugin/tracing`, as they are.
 //!
 //! A slot has the bits of one flat value, in its lower bits, or the first one has the pointer to all
 //! parameters where they are more than 16. The result is the bits of the flat value, or a pointer
@@ -16,13 +20,14 @@
 
 use std::cell::{Cell, OnceCell};
 
-use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::Dispatched;
+use jackfield_protocol::{Encoding, TraceContext};
 
-use super::{abi, address, dispatch, prepare};
+use super::{SPANS, abi, address, dispatch, prepare, set_trace};
 use crate::canonical::{FLAT_MAX, Memory, Signature};
 use crate::instance::{Export, interfaces};
 use crate::log::{Level, log};
+use crate::trace::Carried;
 
 thread_local! {
     static SIGNATURES: OnceCell<Vec<Vec<Signature>>> = const { OnceCell::new() };
@@ -55,6 +60,22 @@ pub fn canonical_call(export: &'static Export, interface: u32, function: u32, sl
         };
         signature.lower(answer, is_error, &mut Module).unwrap_or_else(|why| give_up(&why.to_string()))
     })
+}
+
+/// `jackfield_canonical_trace`.
+pub fn canonical_trace(at: u32, len: u32, home: u32) {
+    let context = TraceContext::parse(Module.read(at, len as usize));
+    free();
+    // What is none is no reason to fail the call.
+    set_trace(Carried { context, home: home != 0, ..Carried::default() });
+}
+
+/// `jackfield_canonical_spans`.
+pub fn canonical_spans() -> u32 {
+    let spans = SPANS.take();
+    let len = spans.len() as u32;
+    let at = Module.keep(spans);
+    Module.keep([at.to_le_bytes(), len.to_le_bytes()].concat())
 }
 
 /// `jackfield_canonical_realloc`.

@@ -63,7 +63,7 @@ use crate::instance::{Export, Instance, error_of, function_name, interfaces};
 use crate::log::{Level, log, send_to};
 use crate::trace::{Carried, Serving, take_spans, within};
 
-pub use component::{canonical_call, free, realloc};
+pub use component::{canonical_call, canonical_spans, canonical_trace, free, realloc};
 pub use extism::call as call_extism;
 
 /// Version of the exports `jackfield_*`.
@@ -161,7 +161,12 @@ pub fn call(export: &'static Export, interface: u32, function: u32, encoding: u3
 pub fn trace(high: u64, low: u64, span: u64, flags: u32) {
     let trace_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
     let context = TraceContext { trace_id, span_id: span.to_be_bytes(), sampled: flags & 1 == 1 };
-    TRACE.set(Some(Carried { context: Some(context), home: flags & 2 == 2, ..Carried::default() }));
+    set_trace(Carried { context: Some(context), home: flags & 2 == 2, ..Carried::default() });
+}
+
+/// The next call comes with this.
+fn set_trace(carried: Carried) {
+    TRACE.set(Some(carried));
     TRACED.set(true);
 }
 

@@ -18,6 +18,7 @@ mod lift;
 mod lower;
 mod reflect;
 mod shape;
+mod traced;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use wasmtime::{Engine, Store};
 
 use fast::{Fast, Given, Here, Later};
 use shape::{Joiner, Returned};
+use traced::Tracing;
 
 pub(super) use lift::answer;
 pub(super) use lower::{Plain, arguments};
@@ -51,6 +53,7 @@ pub(super) struct Plugin {
     /// Number of the first function of each interface.
     first: Vec<usize>,
     functions: Arc<[Function]>,
+    tracing: Option<Tracing>,
     /// Bytes that a guest may make the host copy in one call.
     copied_bytes_max: usize,
 }
@@ -77,6 +80,7 @@ impl Plugin {
             left_out: found.left_out,
             first: found.first,
             functions: found.functions.into(),
+            tracing: found.tracing,
             copied_bytes_max,
         })
     }
@@ -86,7 +90,8 @@ impl Plugin {
         store.set_hostcall_fuel(self.copied_bytes_max);
         let instance = self.linked.instantiate_async(&mut store).await?;
         let bound = self.functions.iter().map(|_| Bound::NotYet).collect();
-        Ok(Live { store, instance, functions: Arc::clone(&self.functions), bound, alone })
+        let (functions, tracing) = (Arc::clone(&self.functions), self.tracing);
+        Ok(Live { store, instance, functions, bound, alone, tracing })
     }
 
     pub(super) async fn describe(&mut self, live: &mut Live, _: &Spec) -> Result<About, WasmError> {
@@ -120,6 +125,7 @@ pub(super) struct Live {
     bound: Box<[Bound]>,
     /// It imports nothing, so nothing in it ever waits.
     alone: bool,
+    tracing: Option<Tracing>,
 }
 
 /// A function in this instance, looked up when it is first called.
@@ -158,6 +164,23 @@ impl Live {
     }
 
     pub(super) async fn call(&mut self, request: &Request<'_>) -> Ended {
+        let (Some(trace), Some(tracing)) = (request.trace, self.tracing) else {
+            return self.call_untraced(request).await;
+        };
+        let home = trace.sampled && self.watch().recorder().takes_spans();
+        if let Err(error) = tracing.begin(&mut self.store, self.instance, &trace, home).await {
+            return Ended::Broken(error);
+        }
+        match self.call_untraced(request).await {
+            Ended::Well(answer) if home => match tracing.take_spans(&mut self.store, self.instance).await {
+                Ok(()) => Ended::Well(answer),
+                Err(error) => Ended::Broken(error),
+            },
+            ended => ended,
+        }
+    }
+
+    async fn call_untraced(&mut self, request: &Request<'_>) -> Ended {
         let mut read = fast::NONE;
         if let Some(ended) = self.begin(request, &mut read) {
             return ended;
@@ -269,6 +292,7 @@ struct Found {
     left_out: Vec<String>,
     first: Vec<usize>,
     functions: Vec<Function>,
+    tracing: Option<Tracing>,
 }
 
 /// An exported interface.
@@ -295,7 +319,7 @@ impl Found {
             services: Vec::new(),
             speaks: String::new(),
         };
-        let mut found = Found { about, left_out: Vec::new(), first: Vec::new(), functions: Vec::new() };
+        let mut found = Found { about, left_out: Vec::new(), first: Vec::new(), functions: Vec::new(), tracing: None };
         let mut exported = found.exports(engine, code, spec);
         let itself = format!("its section `{}`", about::SECTION);
         let fits = |exported: &[Exported], who: &str, interface: &Interface| {
@@ -347,6 +371,12 @@ impl Found {
             match export.ty {
                 ComponentItem::ComponentFunc(function) => functions.push((name.to_owned(), function)),
                 ComponentItem::Type(ty) => types.push((name.to_owned(), ty)),
+                ComponentItem::ComponentInstance(instance) if name == traced::INTERFACE => {
+                    match Tracing::of(engine, code, &instance) {
+                        Ok(tracing) => self.tracing = Some(tracing),
+                        Err(why) => self.left_out.push(why),
+                    }
+                }
                 ComponentItem::ComponentInstance(instance) => {
                     let Some(id) = interface_id(name, spec) else {
                         self.left_out.push(format!("`{name}`, which is not the name of an interface"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use fixtures_api::zoo::{Animal, Zoo};
 use jackfield_protocol::call::{Answer, AnswerValue, Described, Whole};
-use jackfield_protocol::{Encoding, TypeDef, TypeRef};
+use jackfield_protocol::{Encoding, TraceContext, TypeDef, TypeRef};
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
@@ -609,6 +609,63 @@ async fn what_no_description_has_a_word_for_is_left_out_and_logged() {
             not offered: `[constructor]file` of `test:x/x@1.0.0`: it belongs to a resource
             not offered: `open` of `test:x/x@1.0.0`: it uses a resource, which no interface of a plugin has
             not offered: `GO` of `test:x/x@1.0.0`: `GO` is not kebab-case of lower-case words"#]],
+    )
+    .await;
+}
+
+/// A component that is told traces, and says what it was told last. `begin` is that function's type.
+fn told(begin: &str) -> String {
+    format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (global $next (mut i32) (i32.const 64))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+                    (global.set $next (i32.add (global.get $next) (local.get 3)))
+                    (i32.sub (global.get $next) (local.get 3)))
+                (func (export "begin") (param i32 i32 i32)
+                    (i32.store (i32.const 0) (local.get 0))
+                    (i32.store (i32.const 4) (i32.sub (local.get 1) (local.get 2))))
+                (func (export "spans") (result i32) unreachable)
+                (func (export "last") (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (func $begin {begin}
+                (canon lift (core func $i "begin") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+            (func $spans (result string) (canon lift (core func $i "spans") (memory (core memory $i "memory"))))
+            (func $last (result string) (canon lift (core func $i "last") (memory (core memory $i "memory"))))
+            (instance $tracing (export "begin" (func $begin)) (export "spans" (func $spans)))
+            (instance $x (export "last" (func $last)))
+            (export "jackfield:plugin/tracing@1.0.0" (instance $tracing))
+            (export "test:x/x@1.0.0" (instance $x)))"#
+    )
+}
+
+#[tokio::test]
+async fn a_component_that_wants_to_know_is_told_the_trace_of_a_call() {
+    let context: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a context");
+    let mut rig = wat(&told(r#"(param "traceparent" string) (param "home" bool)"#)).await;
+    // The interface is not one to call, and nobody has to take spans.
+    assert_eq!(rig.described(), r#"{"interface":"test:x/x@1.0.0","functions":[{"name":"last","result":"string"}]}"#);
+    assert_eq!(rig.call("last", "{}").await, r#"ok: """#);
+    let request = Request {
+        function: rig.number("last"),
+        encoding: Encoding::Json,
+        arguments: Passed::Encoded(b""),
+        answer_bytes_max: 1 << 20,
+        timeout: Duration::from_secs(60),
+        trace: Some(context),
+    };
+    assert_eq!(shown(rig.live.call(&request).await), format!("ok: \"{context}\""));
+    assert_eq!(rig.call("last", "{}").await, format!("ok: \"{context}\""), "it is told nothing of others");
+}
+
+#[tokio::test]
+async fn a_component_whose_way_to_be_told_is_another_is_told_nothing() {
+    check_described(
+        &told(r#"(param "parent" string) (param "home" u32)"#),
+        expect![[r#"
+            {"interface":"test:x/x@1.0.0","functions":[{"name":"last","result":"string"}]}
+            not offered: `jackfield:plugin/tracing@1.0.0`, whose `begin` is not `func(traceparent: string, home: bool)`: its calls carry no trace"#]],
     )
     .await;
 }
