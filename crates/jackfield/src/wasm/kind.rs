@@ -51,7 +51,7 @@ pub(super) struct Request<'a> {
     /// is `Cause::Limit { limit: "answer_bytes" }`.
     pub(super) answer_bytes_max: usize,
     pub(super) timeout: Duration,
-    /// The span it is made in. Components have no place for it.
+    /// The span it is made in. Bare modules have no place for it.
     pub(super) trace: Option<TraceContext>,
 }
 
