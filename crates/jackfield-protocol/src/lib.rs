@@ -30,8 +30,6 @@ pub mod runner;
 mod trace;
 
 pub mod span;
-#[doc(hidden)]
-pub mod turns;
 
 pub use call::{CallError, Status};
 pub use compare::{Comparison, Mismatch, compare};

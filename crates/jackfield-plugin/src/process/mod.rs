@@ -1,21 +1,20 @@
 //! The plugin as an executable: JSON lines and frames on stdin and stdout, until the host ends it.
 //!
 //! The thread that has read a message makes the call; when that takes long, another thread reads on
-//! (`jackfield_protocol::turns`). Threads are made when they are needed, up to `workers`.
+//! (`jackfield_serve`). Threads are made when they are needed, up to `workers`.
 //!
 //! As a WASI command (`wasm32-wasip1`) it is the same, with one thread: calls are made one after the
 //! other, and a panic is a trap, after its message on stderr.
 //!
 //! Not here: the messages (`jackfield_protocol::message`), the panic guard (`instance.rs`).
 
-mod pipes;
 mod session;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(crate) use jackfield_protocol::turns;
+use jackfield_serve::{Server, take_pipes};
 
 use crate::instance::{Export, Served, interfaces};
 use crate::log::{Level, log};
@@ -52,10 +51,10 @@ pub fn serve(export: &'static Export) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match pipes::take() {
+    match take_pipes() {
         Ok((input, output)) => {
-            let session = Session::new(export, described, Served::new(export), Box::new(input), Box::new(output));
-            session.run(END_GRACE);
+            let session = Session::new(export, described, Served::new(export), Box::new(output));
+            Server::run(session, Box::new(input), export.workers, END_GRACE);
             ExitCode::SUCCESS
         }
         Err(error) => {

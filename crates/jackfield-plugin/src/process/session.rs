@@ -1,52 +1,31 @@
-//! One conversation with a host, on any pair of streams.
+//! One conversation with a host: what its messages are answered with.
+//!
+//! Not here: reading them, and the threads (`jackfield_serve`).
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jackfield_protocol::call::Buffer;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
-use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter, split_trace};
+use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, split_trace};
 use jackfield_protocol::message::{self, Hello, Message, code, feature, method};
 use jackfield_protocol::{Encoding, Interface, PROTOCOL, nearest};
+use jackfield_serve::{Serve, Then, Work};
 
-use super::turns::{Turn, Turns};
 use crate::about::about;
 use crate::instance::{Export, Outcome, Served};
 use crate::log::{Level, log};
 use crate::trace::{Carried, take_spans, within};
 
-/// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
-
-/// Bytes asked of the pipe at once: what a Linux pipe holds.
-const READ_BYTES: usize = 64 * 1024;
-
 pub(crate) struct Session {
     export: &'static Export,
     described: Vec<&'static Interface>,
     served: Served,
-    input: Mutex<Input>,
     output: Mutex<Box<dyn Write + Send>>,
     frames: AtomicBool,
     /// Whether the host takes spans.
     spans: AtomicBool,
-    /// Whether the host has said `jackfield/shutdown`.
-    leaving: AtomicBool,
-    turns: Turns<Work>,
-}
-
-struct Input {
-    from: Box<dyn Read + Send>,
-    splitter: Splitter,
-    ended: bool,
-}
-
-/// A message, owned, so that the pipe can go to the next thread.
-enum Work {
-    Line(Buffer),
-    Call { header: Header, trace: Vec<u8>, body: Buffer },
 }
 
 impl Session {
@@ -54,93 +33,13 @@ impl Session {
         export: &'static Export,
         described: Vec<&'static Interface>,
         served: Served,
-        input: Box<dyn Read + Send>,
         output: Box<dyn Write + Send>,
-    ) -> Arc<Self> {
-        let splitter = Splitter::new(MESSAGE_BYTES_MAX);
-        Arc::new(Self {
-            export,
-            described,
-            served,
-            input: Mutex::new(Input { from: input, splitter, ended: false }),
-            output: Mutex::new(output),
-            frames: AtomicBool::new(false),
-            spans: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            turns: Turns::new(export.workers),
-        })
+    ) -> Self {
+        let [frames, spans] = [false; 2].map(AtomicBool::new);
+        Self { export, described, served, output: Mutex::new(output), frames, spans }
     }
 
-    /// Serves on this thread, and on more as calls overlap, until the host is done with us. Calls
-    /// that are still running then have `grace` to end; after it, the process ends without them.
-    pub(crate) fn run(self: &Arc<Self>, grace: Duration) {
-        self.find_relief(grace);
-        self.serve(self.turns.first(), grace);
-        self.turns.wait_for_end();
-        self.turns.wait_for_relieved(grace);
-        self.served.stop();
-    }
-
-    /// Starts a thread that takes over when a call takes long.
-    fn find_relief(self: &Arc<Self>, grace: Duration) {
-        if cfg!(target_family = "wasm") {
-            // One thread is all there is, and no reason for a warning: calls come one after the other.
-            return;
-        }
-        let session = Arc::clone(self);
-        let relief = move || {
-            if let Some(turn) = session.turns.relieve() {
-                session.find_relief(grace);
-                session.serve(turn, grace);
-            }
-        };
-        if std::thread::Builder::new().name("jackfield".to_owned()).spawn(relief).is_err() {
-            log(Level::Warn, "no thread for calls that overlap: they are made one after the other");
-        }
-    }
-
-    /// Reads and makes calls, until there are no more or another thread has the turn.
-    fn serve(&self, mut turn: Turn, grace: Duration) {
-        loop {
-            let Some(work) = lock(&self.input).next() else { return self.end(grace) };
-            let Some(work) = self.turns.accept(work) else { continue };
-            self.turns.begin(&mut turn);
-            self.make(&work);
-            if !self.turns.end(&mut turn) {
-                break;
-            }
-            if self.leaving.load(Ordering::Acquire) {
-                return self.leave();
-            }
-        }
-        while let Some(work) = self.turns.next_of_backlog() {
-            self.make(&work);
-        }
-        if self.leaving.load(Ordering::Acquire) {
-            self.leave();
-        }
-    }
-
-    /// What the thread does that sees the end: calls that are under way get `grace`. The main thread may
-    /// be among those that do not come back from theirs.
-    fn end(&self, grace: Duration) {
-        self.turns.finish();
-        if !self.turns.wait_for_relieved(grace) {
-            log(Level::Warn, "ended while calls were unanswered");
-            std::process::exit(0);
-        }
-    }
-
-    fn make(&self, work: &Work) {
-        match work {
-            Work::Line(line) => self.line(line),
-            Work::Call { header, trace, body } => {
-                within(self.carried(trace), || self.frame(*header, body));
-            }
-        }
-    }
-
-    fn line(&self, line: &[u8]) {
+    fn line(&self, line: &[u8]) -> Then {
         match Message::parse(line) {
             Ok(Message::Request { id, method: name, params, meta }) => {
                 let params = params.map_or(&[][..], |params| params.get().as_bytes());
@@ -158,7 +57,7 @@ impl Session {
             // A call that runs cannot be stopped from outside; its answer comes and is dropped.
             Ok(Message::Notification { method: name, .. }) if name == method::CANCEL => {}
             Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => {
-                self.leaving.store(true, Ordering::Release);
+                return Then::Leave;
             }
             Ok(_) => {}
             Err(error) => {
@@ -166,17 +65,7 @@ impl Session {
                 self.send(|out| message::write_error(out, None, code::PARSE, &why, b""));
             }
         }
-    }
-
-    /// Ends the process at the host's word, once the other calls are over.
-    ///
-    /// Not while its message is being dealt with: the relief may have taken the turn by then, as it does at once
-    /// after a slow call, and this thread would be one of those that it waits for.
-    fn leave(&self) {
-        self.turns.finish();
-        self.turns.wait_for_relieved(super::END_GRACE);
-        self.served.stop();
-        std::process::exit(0);
+        Then::GoOn
     }
 
     fn hello(&self, id: u64, params: &[u8]) {
@@ -309,50 +198,23 @@ impl Session {
     }
 }
 
-impl Input {
-    fn next(&mut self) -> Option<Work> {
-        loop {
-            if self.ended {
-                return None;
-            }
-            match self.splitter.next_piece() {
-                Some(Piece::Line(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Some(Piece::Line(line)) => {
-                    let mut owned = Buffer::new();
-                    owned.extend_from_slice(line);
-                    return Some(Work::Line(owned));
-                }
-                Some(Piece::Frame { header, trace, body }) => {
-                    let trace = trace.to_vec();
-                    let mut owned = Buffer::new();
-                    owned.extend_from_slice(body);
-                    return Some(Work::Call { header, trace, body: owned });
-                }
-                Some(Piece::TooLong { bytes, .. }) => {
-                    log(Level::Error, &format!("the host sent a message of {bytes} bytes, which is too long"));
-                }
-                Some(Piece::Broken) => {
-                    log(Level::Error, "the host sent a frame of an unknown kind");
-                    self.ended = true;
-                }
-                None => self.read(),
+impl Serve for Session {
+    fn answer(&self, work: &Work) -> Then {
+        match work {
+            Work::Line(line) => self.line(line),
+            Work::Call { header, trace, body } => {
+                within(self.carried(trace), || self.frame(*header, body));
+                Then::GoOn
             }
         }
     }
 
-    fn read(&mut self) {
-        let room = self.splitter.room();
-        let filled = room.len();
-        room.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match self.from.read(&mut room[filled..]) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let read = read.unwrap_or(0);
-        room.truncate(filled + read);
-        self.ended = read == 0;
+    fn complain(&self, what: &str) {
+        log(Level::Warn, what);
+    }
+
+    fn stop(&self) {
+        self.served.stop();
     }
 }
 

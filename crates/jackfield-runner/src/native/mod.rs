@@ -4,9 +4,8 @@
 //! library it is a host like any other: the same file, unchanged. An abort, a segmentation fault or a stack
 //! overflow of the library ends this process, which is the purpose.
 //!
-//! Order: take the pipes away from the library (`pipes`), load it, serve (`session`).
+//! Order: take the pipes away from the library, load it, serve (`session`).
 
-mod pipes;
 mod session;
 
 use std::ffi::OsString;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 
 use jackfield_protocol::message::{self, method};
 use jackfield_protocol::runner::EXIT_NOT_RUN;
+use jackfield_serve::take_pipes;
 
 pub(crate) fn host(library: &OsString) -> ExitCode {
     match serve(Path::new(library)) {
@@ -28,7 +28,7 @@ pub(crate) fn host(library: &OsString) -> ExitCode {
 }
 
 fn serve(library: &Path) -> Result<(), String> {
-    let (input, output) = pipes::take().map_err(|error| format!("cannot take stdin and stdout: {error}"))?;
+    let (input, output) = take_pipes().map_err(|error| format!("cannot take stdin and stdout: {error}"))?;
     let output = Arc::new(session::Output::new(output));
     let log_to = Arc::clone(&output);
     let log = move |level: i32, text: &str| log_to.send(|line| log_line(line, level, text));

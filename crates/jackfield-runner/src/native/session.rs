@@ -1,34 +1,27 @@
-//! One conversation with a host, for a library.
+//! One conversation with a host, for a library: what its messages are answered with.
 //!
-//! The thread that has read a message makes the call; when that takes long, another one reads on
-//! (`jackfield_protocol::turns`). A library that takes one call at a time gets one at a time: the others wait
-//! for its turn.
+//! A library that takes one call at a time gets one at a time: the others wait for its turn.
+//!
+//! Not here: reading messages, and the threads (`jackfield_serve`).
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::process;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jackfield_native::{NativeError, Registered, Registration};
 use jackfield_protocol::call::Buffer;
-use jackfield_protocol::frame::{HEADER_LEN, Header, Kind, Piece, Splitter};
+use jackfield_protocol::frame::{HEADER_LEN, Header, Kind};
 use jackfield_protocol::message::{self, Hello, HelloAnswer, Message, Meta, Offer, PluginName, code, feature, method};
 use jackfield_protocol::native::{Call, NO_DEADLINE, NO_INDEX, Str, status};
 use jackfield_protocol::span::SpanRecord;
-use jackfield_protocol::turns::{Turn, Turns};
 use jackfield_protocol::{Encoding, Interface, InterfaceId, PROTOCOL, nearest};
-
-/// Longest message taken from a host. The host bounds what it sends; this bounds a broken host.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
+use jackfield_serve::{Serve, Server, Then, Work};
 
 /// Longest answer taken from the library. The host has a bound of its own; this is what a frame can say.
 const ANSWER_BYTES_MAX: usize = u32::MAX as usize - HEADER_LEN;
-
-/// Bytes asked of the pipe at once: what a Linux pipe holds.
-const READ_BYTES: usize = 64 * 1024;
 
 /// Calls that the library makes at once. In process it would be as many as there are callers.
 const WORKERS: usize = 64;
@@ -72,11 +65,7 @@ impl Output {
 pub(super) struct Session {
     about: HelloAnswer,
     interfaces: Vec<Served>,
-    input: Mutex<Input>,
     output: Arc<Output>,
-    turns: Turns<Work>,
-    /// Whether the host has said `jackfield/shutdown`.
-    leaving: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -86,19 +75,8 @@ struct Served {
     registration: Registration,
 }
 
-struct Input {
-    from: Option<File>,
-    splitter: Splitter,
-}
-
-/// A message, owned, so that the pipe can go to the next thread.
-enum Work {
-    Line(Buffer),
-    Call { header: Header, trace: Vec<u8>, body: Buffer },
-}
-
 impl Session {
-    pub(super) fn new(registered: Registered, output: Arc<Output>) -> Result<Arc<Self>, NativeError> {
+    pub(super) fn new(registered: Registered, output: Arc<Output>) -> Result<Self, NativeError> {
         let Registered { name, version, capabilities, interfaces } = registered;
         let senseless = |what: String| NativeError::Register { what };
         // Encodings are those of a plugin here, and of an interface in the library.
@@ -126,90 +104,15 @@ impl Session {
             capabilities: capabilities.collect::<Result<_, _>>()?,
             interfaces: offers.collect(),
         };
-        let input = Mutex::new(Input { from: None, splitter: Splitter::new(MESSAGE_BYTES_MAX) });
-        let turns = Turns::new(WORKERS);
-        let [leaving, stopped] = [false; 2].map(AtomicBool::new);
-        Ok(Arc::new(Self { about, interfaces, input, output, turns, leaving, stopped }))
+        Ok(Self { about, interfaces, output, stopped: AtomicBool::new(false) })
     }
 
     /// Serves until the host is done with us. Calls that are still running then have [`END_GRACE`].
-    pub(super) fn run(self: &Arc<Self>, input: File) {
-        lock(&self.input).from = Some(input);
-        self.find_relief();
-        self.serve(self.turns.first());
-        self.turns.wait_for_end();
-        self.turns.wait_for_relieved(END_GRACE);
-        self.stop();
+    pub(super) fn run(self, input: File) {
+        Server::run(self, Box::new(input), WORKERS, END_GRACE);
     }
 
-    /// Starts a thread that takes over when a call takes long.
-    fn find_relief(self: &Arc<Self>) {
-        let session = Arc::clone(self);
-        let relief = move || {
-            if let Some(turn) = session.turns.relieve() {
-                session.find_relief();
-                session.serve(turn);
-            }
-        };
-        if std::thread::Builder::new().name("jackfield".to_owned()).spawn(relief).is_err() {
-            eprintln!("no thread for calls that overlap: they are made one after the other");
-        }
-    }
-
-    fn serve(&self, mut turn: Turn) {
-        loop {
-            let Some(work) = lock(&self.input).next() else { return self.end() };
-            let Some(work) = self.turns.accept(work) else { continue };
-            self.turns.begin(&mut turn);
-            self.make(&work);
-            if !self.turns.end(&mut turn) {
-                break;
-            }
-            if self.leaving.load(Ordering::Acquire) {
-                self.leave();
-            }
-        }
-        while let Some(work) = self.turns.next_of_backlog() {
-            self.make(&work);
-        }
-        if self.leaving.load(Ordering::Acquire) {
-            self.leave();
-        }
-    }
-
-    /// What the thread does that sees the end of the input.
-    fn end(&self) {
-        self.turns.finish();
-        if !self.turns.wait_for_relieved(END_GRACE) {
-            process::exit(0);
-        }
-    }
-
-    /// Ends the process at the host's word, once the other calls are over. Not while its message is being dealt
-    /// with: the relief may have taken the turn by then, and this thread would wait for itself.
-    fn leave(&self) -> ! {
-        self.turns.finish();
-        if self.turns.wait_for_relieved(END_GRACE) {
-            self.stop();
-        }
-        process::exit(0);
-    }
-
-    /// Tells the library that no call will come any more.
-    fn stop(&self) {
-        if !self.stopped.swap(true, Ordering::AcqRel) {
-            self.interfaces.iter().for_each(|served| served.registration.stop());
-        }
-    }
-
-    fn make(&self, work: &Work) {
-        match work {
-            Work::Line(line) => self.line(line),
-            Work::Call { header, trace, body } => self.frame(*header, trace, body),
-        }
-    }
-
-    fn line(&self, line: &[u8]) {
+    fn line(&self, line: &[u8]) -> Then {
         match Message::parse(line) {
             Ok(Message::Request { id, method: name, params, meta }) => {
                 let params = params.map_or(&[][..], |params| params.get().as_bytes());
@@ -219,9 +122,7 @@ impl Session {
                     name => self.call(id, name, params, &meta),
                 }
             }
-            Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => {
-                self.leaving.store(true, Ordering::Release);
-            }
+            Ok(Message::Notification { method: name, .. }) if name == method::SHUTDOWN => return Then::Leave,
             // A call that runs cannot be stopped from outside; its answer comes and is dropped.
             Ok(_) => {}
             Err(error) => {
@@ -229,6 +130,7 @@ impl Session {
                 self.output.send(|out| message::write_error(out, None, code::PARSE, &why, b""));
             }
         }
+        Then::GoOn
     }
 
     fn hello(&self, id: u64, params: &[u8]) {
@@ -324,6 +226,29 @@ impl Session {
     }
 }
 
+impl Serve for Session {
+    fn answer(&self, work: &Work) -> Then {
+        match work {
+            Work::Line(line) => self.line(line),
+            Work::Call { header, trace, body } => {
+                self.frame(*header, trace, body);
+                Then::GoOn
+            }
+        }
+    }
+
+    fn complain(&self, what: &str) {
+        eprintln!("[WARN] {what}");
+    }
+
+    /// Tells the library.
+    fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.interfaces.iter().for_each(|served| served.registration.stop());
+        }
+    }
+}
+
 /// The trace context of a call, as it came.
 #[derive(Clone, Copy)]
 struct Trace<'a> {
@@ -374,54 +299,6 @@ impl Served {
         let status = self.registration.call(&call, answer, ANSWER_BYTES_MAX);
         PARENT.with_borrow_mut(String::clear);
         status
-    }
-}
-
-impl Input {
-    fn next(&mut self) -> Option<Work> {
-        loop {
-            self.from.as_ref()?;
-            match self.splitter.next_piece() {
-                Some(Piece::Line(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
-                Some(Piece::Line(line)) => {
-                    let mut owned = Buffer::new();
-                    owned.extend_from_slice(line);
-                    return Some(Work::Line(owned));
-                }
-                Some(Piece::Frame { header, trace, body }) => {
-                    let trace = trace.to_vec();
-                    let mut owned = Buffer::new();
-                    owned.extend_from_slice(body);
-                    return Some(Work::Call { header, trace, body: owned });
-                }
-                Some(Piece::TooLong { bytes, .. }) => {
-                    eprintln!("the host sent a message of {bytes} bytes, which is too long");
-                }
-                Some(Piece::Broken) => {
-                    eprintln!("the host sent a frame of an unknown kind");
-                    self.from = None;
-                }
-                None => self.read(),
-            }
-        }
-    }
-
-    fn read(&mut self) {
-        let Some(from) = &mut self.from else { return };
-        let room = self.splitter.room();
-        let filled = room.len();
-        room.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match from.read(&mut room[filled..]) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let read = read.unwrap_or(0);
-        room.truncate(filled + read);
-        if read == 0 {
-            self.from = None;
-        }
     }
 }
 

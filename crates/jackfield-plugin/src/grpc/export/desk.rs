@@ -10,6 +10,7 @@ use jackfield_grpc::tonic::Status;
 use jackfield_protocol::Encoding;
 use jackfield_protocol::dispatch::{Called, Dispatched, Incoming};
 use jackfield_protocol::span::SpanRecord;
+use jackfield_serve::{Turn, Turns};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +18,6 @@ use super::Offered;
 use super::channel::Ticket;
 use crate::instance::{Outcome, Served};
 use crate::log::{Level, log};
-use crate::process::turns::{Turn, Turns};
 use crate::trace::{Carried, take_spans, within};
 
 /// Time that calls have to end once the connections are closed. They had time before that, too.

@@ -8,8 +8,6 @@
 //!
 //! The turn is one number, `server << 32 | step`: the step is odd during a call. Server and relief
 //! change it by compare-and-swap, so that of "the call is over" and "I take over" one wins.
-//!
-//! For whoever serves a plugin over a pipe: the SDK, and the runner for a library. Not part of the border.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

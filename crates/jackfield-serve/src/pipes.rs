@@ -7,7 +7,7 @@ use std::io;
 
 /// The private ends of stdin and stdout. The programs a plugin starts do not inherit them.
 #[cfg(unix)]
-pub(crate) fn take() -> io::Result<(File, File)> {
+pub fn take() -> io::Result<(File, File)> {
     use std::os::fd::AsFd as _;
 
     let input = io::stdin().as_fd().try_clone_to_owned()?;
@@ -22,7 +22,7 @@ pub(crate) fn take() -> io::Result<(File, File)> {
 /// Windows has no safe way to point stdout elsewhere: a print still lands among the messages, where
 /// the host takes a line that is none for a line of the log.
 #[cfg(windows)]
-pub(crate) fn take() -> io::Result<(File, File)> {
+pub fn take() -> io::Result<(File, File)> {
     use std::os::windows::io::AsHandle as _;
 
     let input = io::stdin().as_handle().try_clone_to_owned()?;
@@ -34,6 +34,6 @@ pub(crate) fn take() -> io::Result<(File, File)> {
 ///
 /// So a print still lands among the messages, as on Windows.
 #[cfg(target_family = "wasm")]
-pub(crate) fn take() -> io::Result<(io::Stdin, io::Stdout)> {
+pub fn take() -> io::Result<(io::Stdin, io::Stdout)> {
     Ok((io::stdin(), io::stdout()))
 }
