@@ -19,7 +19,7 @@ use crate::rfc3339;
 
 pub(crate) use kept::Crashes;
 pub use limit::LikelyLimit;
-pub(crate) use limit::likely_limit;
+pub(crate) use limit::{lacks_memory, likely_limit};
 
 /// What is known of a plugin that died.
 ///

@@ -19,7 +19,18 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     }
     let mut miri = nightly();
     // Only unit tests: the others start compilers, which miri cannot.
-    miri.args(["miri", "test", "--locked", "--lib", "-p", "jackfield-plugin", "-p", "jackfield-protocol", "-p", "jackfield-serve"]);
+    miri.args([
+        "miri",
+        "test",
+        "--locked",
+        "--lib",
+        "-p",
+        "jackfield-plugin",
+        "-p",
+        "jackfield-protocol",
+        "-p",
+        "jackfield-serve",
+    ]);
     // What a native plugin registers is leaked on purpose (docs/guarantees.md).
     // Tests read manifests and clocks, which miri's isolation forbids. Property tests run few
     // cases: a case costs a thousand times what it costs natively.

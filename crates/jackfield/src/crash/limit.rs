@@ -88,6 +88,11 @@ impl Text {
     }
 }
 
+/// Whether a runtime says in this line that it got no memory.
+pub(crate) fn lacks_memory(line: &str) -> bool {
+    TEXTS.iter().any(|(text, limit)| *limit == "memory" && text.is_in(line))
+}
+
 /// The limit that a plugin probably hit, which ended like this and wrote this to stderr. `in_force`: the
 /// limits that the host enforces on it, each with its value as people read it.
 pub(crate) fn likely_limit(exit: CrashExit, stderr: &[String], in_force: &[(&str, String)]) -> Option<LikelyLimit> {

@@ -11,24 +11,12 @@ use std::sync::{Arc, OnceLock};
 use jackfield_protocol::call::Cause;
 use jackfield_protocol::runner::ProcessLimits;
 
+use crate::crash::lacks_memory;
 use crate::log::PluginLog;
 use crate::mechanism::{Exit, Inbound};
 
 /// Lines of stderr in which a runtime may say that it got no memory. Stacks follow it.
 const LINES_SEEN: usize = 200;
-
-/// What runtimes say when they get no memory: Rust, Go, Python, V8, the JVM, glibc, C++.
-const NO_MEMORY: [&str; 9] = [
-    "memory allocation of ",
-    "runtime: out of memory",
-    "out of memory: cannot allocate",
-    "MemoryError",
-    "JavaScript heap out of memory",
-    "insufficient memory for the Java Runtime",
-    "java.lang.OutOfMemoryError",
-    "Cannot allocate memory",
-    "std::bad_alloc",
-];
 
 /// SIGXCPU and SIGXFSZ, which are the same on Linux and macOS.
 const SIGXCPU: i32 = 24;
@@ -106,7 +94,7 @@ impl Evidence {
             return Some((limit, format!("it used more than {bytes} bytes (oom_kill {kills} in its cgroup)")));
         }
         let lines = self.0.log.tail(LINES_SEEN);
-        let said = lines.iter().rev().find(|line| NO_MEMORY.iter().any(|words| line.contains(words)))?;
+        let said = lines.iter().rev().find(|line| lacks_memory(line))?;
         Some((limit, format!("it got no more memory than {bytes} bytes (on stderr: {said:?})")))
     }
 
