@@ -258,15 +258,20 @@ impl Live {
         &mut self.store
     }
 
-    /// Names the limit where wasmtime would not copy any more: it has no type for that error.
+    /// Names the limit where wasmtime would not copy any more.
     fn broken(&self, error: wasmtime::Error, answer_bytes_max: usize) -> Ended {
-        if error.root_cause().to_string().starts_with("too much data is being copied") {
+        if is_too_much_copied(&error) {
             let copied = self.store.hostcall_fuel();
             let what = format!("the answer takes more than {copied} bytes to copy, of {answer_bytes_max} allowed");
             self.watch().note_limit("answer_bytes", what);
         }
         Ended::Broken(error)
     }
+}
+
+/// Whether wasmtime would not copy any more out of the guest: it has no type for that error.
+fn is_too_much_copied(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().starts_with("too much data is being copied")
 }
 
 fn refused(why: String) -> Ended {

@@ -618,7 +618,7 @@ fn told(begin: &str) -> String {
     format!(
         r#"(component
             (core module $m
-                (memory (export "memory") 1)
+                (memory (export "memory") 17)
                 (global $next (mut i32) (i32.const 64))
                 (func (export "realloc") (param i32 i32 i32 i32) (result i32)
                     (global.set $next (i32.add (global.get $next) (local.get 3)))
@@ -626,7 +626,10 @@ fn told(begin: &str) -> String {
                 (func (export "begin") (param i32 i32 i32)
                     (i32.store (i32.const 0) (local.get 0))
                     (i32.store (i32.const 4) (i32.sub (local.get 1) (local.get 2))))
-                (func (export "spans") (result i32) unreachable)
+                (func (export "spans") (result i32)
+                    (i32.store (i32.const 8) (i32.const 64))
+                    (i32.store (i32.const 12) (i32.const 1050000))
+                    (i32.const 8))
                 (func (export "last") (result i32) (i32.const 0)))
             (core instance $i (instantiate $m))
             (func $begin {begin}
@@ -657,6 +660,14 @@ async fn a_component_that_wants_to_know_is_told_the_trace_of_a_call() {
     };
     assert_eq!(shown(rig.live.call(&request).await), format!("ok: \"{context}\""));
     assert_eq!(rig.call("last", "{}").await, format!("ok: \"{context}\""), "it is told nothing of others");
+}
+
+#[tokio::test]
+async fn spans_that_are_too_many_bytes_are_not_copied() {
+    let mut rig = wat(&told(r#"(param "traceparent" string) (param "home" bool)"#)).await;
+    let Live { store, instance, tracing, .. } = &mut rig.live;
+    let error = tracing.expect("its functions").take_spans(store, *instance).await.expect_err("too much");
+    assert_eq!(error.to_string(), "its spans have more than 1048704 bytes");
 }
 
 #[tokio::test]

@@ -9,12 +9,17 @@ use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, I
 use wasmtime::{Engine, Store};
 
 use jackfield_protocol::TraceContext;
-use jackfield_protocol::span::SPANS_MAX;
+use jackfield_protocol::call::Cause;
+use jackfield_protocol::span::{SPAN_BYTES_MAX, SPANS_MAX};
 
+use crate::wasm::extism::Broke;
 use crate::wasm::guest::Guest;
 
 /// Its name. docs/protocol.md has it as WIT.
 pub(super) const INTERFACE: &str = "jackfield:plugin/tracing@1.0.0";
+
+/// Bytes that the spans of a call may have: those that are taken, each with the end of its line.
+const SPANS_BYTES_MAX: usize = SPANS_MAX * (SPAN_BYTES_MAX + 1);
 
 /// The functions of [`INTERFACE`], found once.
 #[derive(Clone, Copy)]
@@ -60,10 +65,18 @@ impl Tracing {
         begin.call_async(store, (&trace.text(), home)).await
     }
 
-    /// Takes the spans of the call that is just over: JSON objects, a line each.
+    /// Takes the spans of the call that is just over: JSON objects, a line each. It is an error if they are more bytes than
+    /// that many spans can have: nobody copies what is thrown away.
     pub(super) async fn take_spans(self, store: &mut Store<Guest>, instance: Instance) -> wasmtime::Result<()> {
         let spans: TypedFunc<(), (String,)> = typed(store, instance, self.spans)?;
-        let (given,) = spans.call_async(&mut *store, ()).await?;
+        let copied_max = store.hostcall_fuel();
+        store.set_hostcall_fuel(SPANS_BYTES_MAX);
+        let given = spans.call_async(&mut *store, ()).await;
+        store.set_hostcall_fuel(copied_max);
+        let (given,) = given.map_err(|error| match super::is_too_much_copied(&error) {
+            true => Broke(Cause::Protocol { what: format!("its spans have more than {SPANS_BYTES_MAX} bytes") }).into(),
+            false => error,
+        })?;
         let recorder = store.data().watch.recorder();
         given.lines().filter(|line| !line.is_empty()).take(SPANS_MAX).for_each(|span| recorder.take(span.as_bytes()));
         Ok(())

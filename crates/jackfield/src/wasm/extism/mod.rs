@@ -58,7 +58,7 @@ pub(super) const SPANS: &str = "jackfield_spans";
 /// An end of a call that is not a trap of the guest's own: what it is to be reported as.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Broke(pub(super) Cause);
+pub(in crate::wasm) struct Broke(pub(in crate::wasm) Cause);
 
 /// What all instances share.
 pub(super) struct Plugin {
