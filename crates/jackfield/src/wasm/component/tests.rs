@@ -667,7 +667,7 @@ async fn spans_that_are_too_many_bytes_are_not_copied() {
     let mut rig = wat(&told(r#"(param "traceparent" string) (param "home" bool)"#)).await;
     let Live { store, instance, tracing, .. } = &mut rig.live;
     let error = tracing.expect("its functions").take_spans(store, *instance).await.expect_err("too much");
-    assert_eq!(error.to_string(), "its spans have more than 1048704 bytes");
+    assert_eq!(error.to_string(), "the plugin broke the protocol: its spans have more than 1048704 bytes");
 }
 
 #[tokio::test]
