@@ -58,6 +58,8 @@ struct Collector {
     /// Where it is, if they say.
     endpoint: Option<String>,
     timeout: Duration,
+    /// Whether gRPC goes without TLS where the scheme is left out.
+    insecure: bool,
     /// For TLS.
     files: Files,
     /// Whether they name the host.
@@ -140,11 +142,18 @@ impl Collector {
             Some((_, wire)) if wire == "grpc" => Wire::Grpc,
             Some((name, wire)) => return Err(wrong(&name, &wire, "`grpc` or `http/protobuf`").into()),
         };
+        let insecure = match one_of(variable, of("INSECURE")) {
+            None => false,
+            Some((_, said)) if said.eq_ignore_ascii_case("true") => true,
+            Some((_, said)) if said.eq_ignore_ascii_case("false") => false,
+            Some((name, said)) => return Err(wrong(&name, &said, "`true` or `false`").into()),
+        };
         let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         Ok(Some(Self {
             wire,
             endpoint: endpoint.map(|(_, endpoint)| endpoint),
             timeout: millis(variable, of("TIMEOUT"), Duration::from_secs(10))?,
+            insecure,
             files,
             named: variable("OTEL_SERVICE_NAME").is_some()
                 || attributes.split(',').any(|attribute| attribute.trim_start().starts_with("service.name=")),
@@ -160,11 +169,19 @@ impl Collector {
     /// A connection for gRPC, which is made when it is needed.
     fn channel(&self, connector: Connector) -> Result<Channel> {
         let endpoint = self.endpoint.clone().unwrap_or_else(|| GRPC.to_owned());
-        // The scheme may be left out, which means TLS only for who has it.
-        let endpoint = if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") };
+        let endpoint = self.with_scheme(endpoint);
         let at = Endpoint::from_shared(endpoint.clone());
         let at = at.with_context(|| format!("`{endpoint}` is no address of a collector"))?;
         Ok(at.timeout(self.timeout).connect_timeout(self.timeout).connect_with_connector_lazy(connector))
+    }
+
+    /// An address whose scheme is left out is one to speak TLS with, unless it is said to be insecure.
+    fn with_scheme(&self, endpoint: String) -> String {
+        match (endpoint.contains("://"), self.insecure) {
+            (true, _) => endpoint,
+            (false, true) => format!("http://{endpoint}"),
+            (false, false) => format!("https://{endpoint}"),
+        }
     }
 
     /// A client for HTTP, whose clones share its connections.
@@ -413,6 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn an_address_without_a_scheme_is_one_for_tls_unless_it_is_insecure() {
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        for (variables, expected) in [
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "o:4317")][..], "https://o:4317"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "o:4317"), ("OTEL_EXPORTER_OTLP_INSECURE", "true")], "http://o:4317"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://o"), ("OTEL_EXPORTER_OTLP_INSECURE", "true")], "https://o"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://o"), ("OTEL_EXPORTER_OTLP_INSECURE", "False")], "http://o"),
+            (
+                &[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", "o:4317"),
+                    ("OTEL_EXPORTER_OTLP_INSECURE", "false"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "true"),
+                ],
+                "http://o:4317",
+            ),
+        ] {
+            let variables: Vec<_> = variables.iter().copied().chain([grpc]).collect();
+            let collector = read(&variables).expect("understood").expect("wanted").collector;
+            let endpoint = collector.endpoint.clone().expect("an endpoint");
+            assert_eq!(collector.with_scheme(endpoint), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
     fn measurements_are_exported_if_a_variable_says_so_and_not_for_an_endpoint_alone() {
         let read = |variables: &[(&str, &str)]| {
             MeterSettings::read(&|name| {
@@ -452,6 +493,7 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "1s"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+            ("OTEL_EXPORTER_OTLP_INSECURE", "yes"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
             ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "own.pem"),
         ] {
