@@ -7,7 +7,7 @@ mod suite;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use jackfield::{CallOptions, Host, HostFunction, Plugin, Status};
+use jackfield::{CallOptions, Host, HostFunction, Plugin, Status, TraceContext};
 use serde_json::{Value, json};
 
 use suite::{Fixture, Mechanism, Plugins, ended, in_time, refused, says};
@@ -63,6 +63,46 @@ async fn a_loop_without_end_ends_at_its_deadline_and_its_sibling_does_not() {
     }
     assert_eq!(in_time(sibling).await.expect("it ran"), Ok(json!(2_000_000_000_u64)));
     assert_eq!(greedy.info().state.as_str(), "ready");
+}
+
+/// A component that never comes back from being told a trace, or, if it `comes_back`, traps.
+fn stuck_when_told(comes_back: bool) -> String {
+    let begin = if comes_back { "unreachable" } else { "(loop (br 0))" };
+    format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+                (func (export "begin") (param i32 i32 i32) {begin})
+                (func (export "spans") (result i32) unreachable)
+                (func (export "answer") (result i32) (i32.const 42)))
+            (core instance $i (instantiate $m))
+            (func $begin (param "traceparent" string) (param "home" bool)
+                (canon lift (core func $i "begin") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+            (func $spans (result string) (canon lift (core func $i "spans") (memory (core memory $i "memory"))))
+            (func $answer (result u32) (canon lift (core func $i "answer")))
+            (instance $tracing (export "begin" (func $begin)) (export "spans" (func $spans)))
+            (instance $x (export "answer" (func $answer)))
+            (export "jackfield:plugin/tracing@1.0.0" (instance $tracing))
+            (export "test:x/x@1.0.0" (instance $x)))"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_is_stuck_with_a_trace_loses_that_call_at_its_deadline_and_no_other() {
+    let context: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a context");
+    let plugins = Plugins::new();
+    plugins.add_wat("loops", &stuck_when_told(false), "");
+    plugins.add_wat("traps", &stuck_when_told(true), "");
+    let host = plugins.host().await;
+    for (name, how) in [("loops", "timeout: "), ("traps", "crashed: ")] {
+        let plugin = host.plugin(name).unwrap_or_else(|error| panic!("{error}: {:?}", host.refused()));
+        assert_eq!(in_time(plugin.call("answer", json!([]))).await, Ok(json!(42)), "{name}");
+        let options = within(50);
+        let told = jackfield::traced(context, plugin.call_with(&options, "answer", json!([])));
+        says(&ended(in_time(told).await), &[how]);
+        assert_eq!(in_time(plugin.call("answer", json!([]))).await, Ok(json!(42)), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
