@@ -4,9 +4,9 @@
 //! makes its calls over one stream of `jackfield.plugin.v1.Plugin` instead, in our own encodings.
 //!
 //! Calls are made as those of a program on pipes are (`process/`): the thread that has read a call makes it, and
-//! when that takes long, another thread reads on (`turns.rs`). Here to read is to drive a runtime of one thread,
-//! which has the connections. A short call is thus never handed to another thread, and a long one keeps nobody
-//! waiting.
+//! when that takes long, another thread reads on (`Turns` of `jackfield-serve`). Here to read is to drive a runtime
+//! of one thread, which has the connections. A short call is thus never handed to another thread, and a long one
+//! keeps nobody waiting.
 //!
 //! Not here: what every plugin serves (`server.rs`), protobuf (`jackfield_protocol::protobuf`).
 
